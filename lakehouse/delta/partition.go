@@ -1,0 +1,208 @@
+package delta
+
+import (
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"math/big"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/apache/arrow/go/v17/arrow"
+	"github.com/apache/arrow/go/v17/arrow/array"
+	"github.com/apache/arrow/go/v17/arrow/decimal128"
+	"github.com/apache/arrow/go/v17/arrow/memory"
+)
+
+// nullPartition is the directory of null by Hive's convention, which readers of
+// directory names expect.
+const nullPartition = "__HIVE_DEFAULT_PARTITION__"
+
+const (
+	dateLayout           = "2006-01-02"
+	partitionTimeLayout  = "2006-01-02T15:04:05.000000Z"
+	partitionTimeLayout2 = "2006-01-02 15:04:05.999999" // as the protocol's older form has it; the fraction is optional
+)
+
+// CheckPartitionType returns an error if a table cannot be partitioned by a type.
+func CheckPartitionType(t arrow.DataType) error {
+	switch t.ID() {
+	case arrow.STRING, arrow.INT64, arrow.INT32, arrow.INT16, arrow.INT8, arrow.BOOL, arrow.DATE32, arrow.TIMESTAMP, arrow.DECIMAL128:
+		return nil
+	}
+	return fmt.Errorf("a table cannot be partitioned by a column of type %s", t)
+}
+
+// PartitionValue returns the text of value i of a column as it stands in
+// partitionValues; nil is null. Delta does not tell an empty string from null.
+func PartitionValue(col arrow.Array, i int) (*string, error) {
+	if col.IsNull(i) {
+		return nil, nil
+	}
+	var s string
+	switch a := col.(type) {
+	case *array.String:
+		if s = a.Value(i); s == "" {
+			return nil, nil
+		}
+		s = strings.Clone(s) // the array's memory may be freed
+	case *array.Int64:
+		s = strconv.FormatInt(a.Value(i), 10)
+	case *array.Int32:
+		s = strconv.FormatInt(int64(a.Value(i)), 10)
+	case *array.Int16:
+		s = strconv.FormatInt(int64(a.Value(i)), 10)
+	case *array.Int8:
+		s = strconv.FormatInt(int64(a.Value(i)), 10)
+	case *array.Boolean:
+		s = strconv.FormatBool(a.Value(i))
+	case *array.Date32:
+		s = time.Unix(int64(a.Value(i))*86400, 0).UTC().Format(dateLayout)
+	case *array.Timestamp:
+		s = time.UnixMicro(int64(a.Value(i))).UTC().Format(partitionTimeLayout)
+	case *array.Decimal128:
+		s = string(appendDecimal(nil, a.Value(i), a.DataType().(*arrow.Decimal128Type).Scale))
+	default:
+		return nil, CheckPartitionType(col.DataType())
+	}
+	return &s, nil
+}
+
+// PartitionArray returns an array of n times one partition value. The caller releases it.
+func PartitionArray(mem memory.Allocator, t arrow.DataType, value *string, n int) (arrow.Array, error) {
+	b := array.NewBuilder(mem, t)
+	defer b.Release()
+	b.Reserve(n)
+	if value == nil || *value == "" {
+		b.AppendNulls(n)
+		return b.NewArray(), nil
+	}
+	appendOne, err := partitionAppender(b, *value)
+	if err != nil {
+		return nil, fmt.Errorf("partition value %q is no %s: %w", *value, t, err)
+	}
+	for range n {
+		appendOne()
+	}
+	return b.NewArray(), nil
+}
+
+func partitionAppender(b array.Builder, s string) (func(), error) {
+	switch b := b.(type) {
+	case *array.StringBuilder:
+		return func() { b.Append(s) }, nil
+	case *array.Int64Builder:
+		v, err := strconv.ParseInt(s, 10, 64)
+		return func() { b.Append(v) }, err
+	case *array.Int32Builder:
+		v, err := strconv.ParseInt(s, 10, 32)
+		return func() { b.Append(int32(v)) }, err
+	case *array.Int16Builder:
+		v, err := strconv.ParseInt(s, 10, 16)
+		return func() { b.Append(int16(v)) }, err
+	case *array.Int8Builder:
+		v, err := strconv.ParseInt(s, 10, 8)
+		return func() { b.Append(int8(v)) }, err
+	case *array.BooleanBuilder:
+		v, err := strconv.ParseBool(s)
+		return func() { b.Append(v) }, err
+	case *array.Date32Builder:
+		v, err := time.ParseInLocation(dateLayout, s, time.UTC)
+		return func() { b.Append(arrow.Date32(floorDiv(v.Unix(), 86400))) }, err
+	case *array.TimestampBuilder:
+		v, err := time.Parse(time.RFC3339Nano, s)
+		if err != nil {
+			v, err = time.ParseInLocation(partitionTimeLayout2, s, time.UTC)
+		}
+		return func() { b.Append(arrow.Timestamp(v.UnixMicro())) }, err
+	case *array.Decimal128Builder:
+		v, err := parseDecimal(s, b.Type().(*arrow.Decimal128Type).Scale)
+		return func() { b.Append(v) }, err
+	}
+	return nil, CheckPartitionType(b.Type())
+}
+
+// PartitionDir returns the directory of a partition value, such as "d=2026-01-01". The
+// name is for people and for readers of directories; the value that counts is in
+// partitionValues. It has only characters that need no encoding in a path: a value
+// with others is shortened and given a hash.
+func PartitionDir(column string, value *string) string {
+	if value == nil {
+		return sanitize(column) + "=" + nullPartition
+	}
+	return sanitize(column) + "=" + sanitize(*value)
+}
+
+const maxDirValue = 64
+
+func sanitize(s string) string {
+	clean := strings.Map(func(r rune) rune {
+		switch {
+		case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9', r == '.', r == '_', r == '-':
+			return r
+		}
+		return '_'
+	}, s)
+	if clean == s && len(clean) <= maxDirValue {
+		return clean
+	}
+	h := fnv.New64a()
+	h.Write([]byte(s))
+	return fmt.Sprintf("%.*s-%016x", maxDirValue, clean, h.Sum64())
+}
+
+// DecodePath returns the object path below the table's root that a path of the log
+// stands for. Absolute paths (of shallow clones) are refused.
+func DecodePath(path string) (string, error) {
+	p, err := url.PathUnescape(path)
+	switch {
+	case err != nil:
+		return "", fmt.Errorf("path %q: %w", path, err)
+	case strings.Contains(p, "://") || strings.HasPrefix(p, "/"):
+		return "", &UnsupportedError{Feature: "absolute paths", Detail: "file " + path}
+	case p == "":
+		return "", errors.New("empty path")
+	}
+	return p, nil
+}
+
+// appendDecimal appends the exact decimal text of a value.
+func appendDecimal(dst []byte, v decimal128.Num, scale int32) []byte {
+	n := v.BigInt()
+	if n.Sign() < 0 {
+		dst = append(dst, '-')
+	}
+	digits := n.Abs(n).String()
+	if scale <= 0 {
+		return append(dst, digits...)
+	}
+	if pad := int(scale) + 1 - len(digits); pad > 0 {
+		digits = strings.Repeat("0", pad) + digits
+	}
+	point := len(digits) - int(scale)
+	dst = append(dst, digits[:point]...)
+	dst = append(dst, '.')
+	return append(dst, digits[point:]...)
+}
+
+func parseDecimal(s string, scale int32) (decimal128.Num, error) {
+	r, ok := new(big.Rat).SetString(s)
+	if !ok {
+		return decimal128.Num{}, errors.New("no number")
+	}
+	r.Mul(r, new(big.Rat).SetInt(new(big.Int).Exp(big.NewInt(10), big.NewInt(int64(scale)), nil)))
+	if !r.IsInt() || r.Num().BitLen() > 127 {
+		return decimal128.Num{}, fmt.Errorf("not exact with %d decimals", scale)
+	}
+	return decimal128.FromBigInt(r.Num()), nil
+}
+
+func floorDiv(a, b int64) int64 {
+	q := a / b
+	if a%b != 0 && (a < 0) != (b < 0) {
+		q--
+	}
+	return q
+}
