@@ -1,0 +1,53 @@
+package testserver
+
+import (
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"testing"
+
+	"github.com/tidemill/tidemill/internal/secret"
+)
+
+// minioInstall is the last release of MinIO's community server, as its module version.
+const minioInstall = "install it with: go install github.com/minio/minio@v0.0.0-20260212201848-7aac2a2c5b7c"
+
+// MinIO is a running MinIO server.
+type MinIO struct {
+	*Process
+	Addr      string // host:port
+	Dir       string // where its data is
+	AccessKey string
+	SecretKey secret.String
+}
+
+// StartMinIO runs a MinIO server until the test ends. It skips the test when there is
+// no binary ($TIDEMILL_TEST_MINIO, PATH, or the go bin directory).
+func StartMinIO(tb testing.TB) *MinIO {
+	tb.Helper()
+	bin := Binary(tb, "TIDEMILL_TEST_MINIO", "minio", minioInstall)
+	return startMinIO(tb, bin, tb.TempDir(), FreePort(tb))
+}
+
+func startMinIO(tb testing.TB, bin, dir string, port int) *MinIO {
+	tb.Helper()
+	m := &MinIO{Addr: Addr(port), Dir: dir, AccessKey: "tidemill-test", SecretKey: secret.New("tidemill-test-secret")}
+	cmd := exec.Command(bin, "server", "--quiet", "--address", m.Addr, "--console-address", Addr(FreePort(tb)), dir)
+	cmd.Env = append(os.Environ(),
+		"MINIO_ROOT_USER="+m.AccessKey, "MINIO_ROOT_PASSWORD="+m.SecretKey.Reveal(),
+		"MINIO_BROWSER=off", "MINIO_UPDATE=off", "MINIO_CALLHOME_ENABLE=off")
+	m.Process = Start(tb, cmd)
+	m.WaitReady(tb, func() error {
+		resp, err := http.Get("http://" + m.Addr + "/minio/health/ready")
+		if err != nil {
+			return err
+		}
+		defer resp.Body.Close()
+		if resp.StatusCode != http.StatusOK {
+			return fmt.Errorf("health: %s", resp.Status)
+		}
+		return nil
+	})
+	return m
+}
