@@ -156,7 +156,7 @@ func syntaxProblem(file string, src []byte, err error) problem.Problem {
 type reader struct {
 	file     string
 	problems *problem.List
-	open     map[*yaml.Node]bool // aliases being resolved, to find one that holds itself
+	open     map[*yaml.Node]bool // anchors whose values are being copied, to find one that holds itself
 	nodes    int
 	stopped  bool // a bound was passed: the tree is not whole
 }
@@ -180,15 +180,17 @@ func (r *reader) node(y *yaml.Node, path string, depth int) *Node {
 	if r.stopped {
 		return n
 	}
+	if y.Anchor != "" {
+		r.open[y] = true
+		defer delete(r.open, y)
+	}
 	switch y.Kind {
 	case yaml.AliasNode:
 		if y.Alias == nil || r.open[y.Alias] {
 			r.stop(y, path, fmt.Sprintf("the anchor %q holds itself; write the value out", y.Value))
 			return n
 		}
-		r.open[y.Alias] = true
-		n = r.node(y.Alias, path, depth+1)
-		delete(r.open, y.Alias)
+		return r.node(y.Alias, path, depth+1)
 	case yaml.ScalarNode:
 		r.scalar(n, y)
 	case yaml.SequenceNode:
