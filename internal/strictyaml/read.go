@@ -143,6 +143,10 @@ func syntaxProblem(file string, src []byte, err error) problem.Problem {
 		p.Message += "; indent with spaces, YAML does not take tabs"
 		return p
 	}
+	if strings.Contains(text, "did not find expected ',' or") && bytes.Contains(src, []byte("${")) {
+		p.Message += `; between { and }, put variables in quotes: "${NAME}"`
+		return p
+	}
 	for _, a := range advice {
 		if strings.Contains(text, a.part) {
 			p.Message += "; " + a.text

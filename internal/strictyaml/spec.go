@@ -46,7 +46,7 @@ type Spec struct {
 	Default    string             // shown to people; the value itself is the caller's business
 	Examples   []string
 	SchemaOnly string // Text: pattern for editors where the real check is a parser of its own
-	Secret     bool   // Text: the value is never quoted
+	Secret     bool   // Text: the value, which is or may hold a secret, is never quoted
 }
 
 // Field is a field of an Object.
@@ -272,9 +272,13 @@ func (s *Spec) checkText(n *Node, fail func(string, ...any)) {
 		}
 		fail("must be %s, not %s%s", strings.Join(s.Enum, " or "), n.quoted(), hint)
 	case s.Pattern != nil && !s.Pattern.MatchString(n.Value):
-		fail("%s must be %s", n.quoted(), s.Looks)
+		fail("%s must be %s", n.quoted(), s.Looks) // no secret has a pattern
 	case s.Valid != nil:
-		if err := s.Valid(n.Value); err != nil {
+		err := s.Valid(n.Value)
+		switch {
+		case err != nil && s.Secret:
+			fail("%v", err)
+		case err != nil:
 			fail("%s %v", n.quoted(), err)
 		}
 	}
