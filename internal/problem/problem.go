@@ -17,11 +17,11 @@ import (
 // Problem is one thing that is wrong with a file. Empty parts are left out of
 // its text. Message never holds a secret's value.
 type Problem struct {
-	File    string // as the user would write it, usually relative to the project
-	Line    int    // 1-based, 0 when the whole file is meant
-	Column  int    // 1-based, 0 when unknown; for editors, not part of the text
-	Field   string // path of the field, such as "checks[1].expr"
-	Message string // what is wrong and what to do
+	File    string `json:"file,omitempty"`   // as the user would write it, usually relative to the project
+	Line    int    `json:"line,omitempty"`   // 1-based, 0 when the whole file is meant
+	Column  int    `json:"column,omitempty"` // 1-based, 0 when unknown; for editors, not part of the text
+	Field   string `json:"field,omitempty"`  // path of the field, such as "checks[1].expr"
+	Message string `json:"message"`          // what is wrong and what to do
 }
 
 // Error returns "file:line: field: message".

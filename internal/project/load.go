@@ -162,15 +162,23 @@ func (p *Project) setModels(n *strictyaml.Node, ps *problem.List) {
 			m.File = filepath.Join(p.dir, filepath.FromSlash(file.Value))
 			switch info, err := os.Stat(m.File); {
 			case errors.Is(err, fs.ErrNotExist):
-				ps.Add(file.Problem("the file %s does not exist; put the model there or remove the entry", m.File))
+				ps.Add(file.Problem("the file %s does not exist below %s; put the model there or remove the entry", file.Quoted(), p.dir))
 			case err != nil:
-				ps.Add(file.Problem("the file cannot be read: %v", err))
+				ps.Add(file.Problem("the file %s cannot be read: %v", file.Quoted(), pathless(err)))
 			case !info.Mode().IsRegular():
-				ps.Add(file.Problem("%s is not a file; name an .onnx file", m.File))
+				ps.Add(file.Problem("%s is not a file; name an .onnx file", file.Quoted()))
 			}
 		}
 		p.models = append(p.models, m)
 	}
+}
+
+// pathless drops the path from an error that is told beside the field that has it.
+func pathless(err error) error {
+	if pe, ok := errors.AsType[*fs.PathError](err); ok {
+		return pe.Err
+	}
+	return err
 }
 
 func (p *Project) setDev(n *strictyaml.Node, ps *problem.List) {

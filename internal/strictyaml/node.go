@@ -157,9 +157,9 @@ func (n *Node) BytesOr(def int64) int64 {
 	return v
 }
 
-// quoted returns the node's text for a message: shortened, and as it stands in
+// Quoted returns the node's text for a message: shortened, and as it stands in
 // the file, because what a variable holds may be a secret.
-func (n *Node) quoted() string {
+func (n *Node) Quoted() string {
 	text := n.Value
 	if n.interpolated {
 		text = n.source

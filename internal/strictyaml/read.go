@@ -111,15 +111,17 @@ func decode(dec *yaml.Decoder, doc *yaml.Node) (err error) {
 }
 
 var (
-	yamlLine  = regexp.MustCompile(`^yaml: (?:line (\d+): )?(?s:(.*))$`)
-	tabIndent = regexp.MustCompile(`(?m)^ *\t[ \t]*[^#\s]`)
+	yamlLine = regexp.MustCompile(`^yaml: (?:line (\d+): )?(?s:(.*))$`)
+	// What the library's parser says, as opposed to its scanner.
+	parserError = regexp.MustCompile(`^(did not find expected (key|node content|<|'-' indicator|',' or)|found (duplicate %|incompatible|undefined tag))`)
+	tabIndent   = regexp.MustCompile(`(?m)^ *\t[ \t]*[^#\s]`)
 )
 
 // advice maps a part of the parser's texts to what usually mends it.
 var advice = []struct{ part, text string }{
 	{"mapping values are not allowed", `check the indentation, and put values that hold ": " in quotes`},
 	{"did not find expected key", "check the indentation, and put values that hold quotes, commas or braces in quotes"},
-	{"did not find expected ',' or", "close the bracket or brace, and put a comma between the entries"},
+	{"did not find expected ',' or", "close the bracket or brace, put commas between the entries, and put values that hold brackets or braces in quotes"},
 	{"could not find expected ':'", "write a colon and a space after the field's name"},
 	{"did not find expected '-' indicator", "begin each entry of a list with a dash, all at the same indentation"},
 	{"found unexpected end of stream", "close the quote"},
@@ -134,6 +136,11 @@ func syntaxProblem(file string, src []byte, err error) problem.Problem {
 	if m := yamlLine.FindStringSubmatch(text); m != nil {
 		p.Line, _ = strconv.Atoi(m[1]) // no line: 0
 		text = m[2]
+	}
+	// The library counts these lines from 0 (and drops 0 itself), those of
+	// errors that its scanner finds from 1.
+	if parserError.MatchString(text) {
+		p.Line++
 	}
 	p.Message = "is not valid YAML: " + strings.TrimSpace(text)
 	// The parser's line is where it gave up; a tab that indents is the cause

@@ -14,7 +14,8 @@ type SchemaOptions struct {
 
 // JSONSchema returns the description as a JSON Schema, draft 2020-12, for
 // editors: it knows names, kinds and patterns, not whether fields fit each
-// other. The output is the same for the same description.
+// other. The output is
+// the same for the same description, and ends without a line feed.
 func (s *Spec) JSONSchema(o SchemaOptions) ([]byte, error) {
 	root := s.schema(o)
 	root["$schema"] = "https://json-schema.org/draft/2020-12/schema"
@@ -27,7 +28,7 @@ func (s *Spec) JSONSchema(o SchemaOptions) ([]byte, error) {
 	if err := enc.Encode(root); err != nil {
 		return nil, err
 	}
-	return b.Bytes(), nil
+	return bytes.TrimRight(b.Bytes(), "\n"), nil
 }
 
 const durationPattern = `^([0-9]+(\.[0-9]+)?(ns|us|µs|ms|s|m|h))+$`

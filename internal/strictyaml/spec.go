@@ -234,21 +234,21 @@ func (s *Spec) checkScalar(n *Node, fail func(string, ...any)) {
 		v, err := strconv.Atoi(n.Value)
 		switch {
 		case err != nil || n.Tag != "!!int" && !n.interpolated:
-			fail("must be a whole number without quotes, not %s", n.quoted())
+			fail("must be a whole number without quotes, not %s", n.Quoted())
 		case v < s.Min || v > s.Max:
-			fail("is %s; it must be between %d and %d", n.quoted(), s.Min, s.Max)
+			fail("is %s; it must be between %d and %d", n.Quoted(), s.Min, s.Max)
 		}
 	case Boolean:
 		if n.Value != "true" && n.Value != "false" || n.Tag != "!!bool" && !n.interpolated {
-			fail("must be true or false without quotes, not %s", n.quoted())
+			fail("must be true or false without quotes, not %s", n.Quoted())
 		}
 	case Duration:
 		if d, err := time.ParseDuration(n.Value); err != nil || d <= 0 {
-			fail("must be a duration above zero with a unit, such as 30s, 1m or 1h30m, not %s", n.quoted())
+			fail("must be a duration above zero with a unit, such as 30s, 1m or 1h30m, not %s", n.Quoted())
 		}
 	case Bytes:
 		if _, err := parseBytes(n.Value); err != nil {
-			fail("%s %v", n.quoted(), err)
+			fail("%s %v", n.Quoted(), err)
 		}
 	default:
 		s.checkText(n, fail)
@@ -258,7 +258,7 @@ func (s *Spec) checkScalar(n *Node, fail func(string, ...any)) {
 func (s *Spec) checkText(n *Node, fail func(string, ...any)) {
 	switch {
 	case n.Tag != "!!str" && !n.interpolated:
-		value := n.quoted()
+		value := n.Quoted()
 		if s.Secret {
 			value = "the value"
 		}
@@ -270,16 +270,16 @@ func (s *Spec) checkText(n *Node, fail func(string, ...any)) {
 		if near := Suggest(n.Value, s.Enum); near != "" && !n.interpolated {
 			hint = fmt.Sprintf("; did you mean %s?", near)
 		}
-		fail("must be %s, not %s%s", strings.Join(s.Enum, " or "), n.quoted(), hint)
+		fail("must be %s, not %s%s", strings.Join(s.Enum, " or "), n.Quoted(), hint)
 	case s.Pattern != nil && !s.Pattern.MatchString(n.Value):
-		fail("%s must be %s", n.quoted(), s.Looks) // no secret has a pattern
+		fail("%s must be %s", n.Quoted(), s.Looks) // no secret has a pattern
 	case s.Valid != nil:
 		err := s.Valid(n.Value)
 		switch {
 		case err != nil && s.Secret:
 			fail("%v", err)
 		case err != nil:
-			fail("%s %v", n.quoted(), err)
+			fail("%s %v", n.Quoted(), err)
 		}
 	}
 }
