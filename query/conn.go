@@ -23,8 +23,8 @@ type conn struct {
 	views  map[string]*arrow.Schema
 	stmts  map[string]*statement
 
-	ctx   context.Context           // of the run in progress
-	batch map[string][]arrow.Record // of the run in progress
+	ctx   context.Context // of the run in progress
+	input *input          // of the run in progress, nil between runs
 }
 
 // statement is a prepared query and the schema of its result.

@@ -280,21 +280,10 @@ func (c *conn) run(ctx context.Context, sql string, views map[string][]arrow.Rec
 	if err != nil {
 		return nil, orContext(ctx, err)
 	}
-	var pinner runtime.Pinner
-	defer pinner.Unpin()
-	c.ctx, c.batch = ctx, make(map[string][]arrow.Record, len(views))
-	defer func() { c.ctx, c.batch = context.Background(), nil }()
-	for name, recs := range views {
-		for _, r := range recs {
-			r = validText(r)
-			defer r.Release()
-			for _, col := range r.Columns() {
-				pin(&pinner, col.Data())
-			}
-			c.batch[name] = append(c.batch[name], r)
-		}
-	}
+	c.ctx, c.input = ctx, newInput(views)
 	rec, err := c.collect(s)
+	c.input.release()
+	c.ctx, c.input = context.Background(), nil
 	return rec, orContext(ctx, err)
 }
 

@@ -38,7 +38,7 @@ type binding struct {
 type scan struct {
 	conn    *conn
 	records []arrow.Record
-	columns []int // of the record, in the order of the output's vectors; -1: a virtual column
+	columns [][]arrow.Array // per record, in the order of the output's vectors; nil: a virtual column
 	record  int
 	row     int64
 }
@@ -114,13 +114,20 @@ const typicalRows = 20_000
 func tidemillScanInit(p unsafe.Pointer) {
 	info := duckdb.InitInfo{Ptr: p}
 	b := unbox[*binding](duckdb.InitGetBindData(info))
-	s := &scan{conn: b.conn, records: b.conn.batch[b.view], columns: make([]int, duckdb.InitGetColumnCount(info))}
-	n := uint64(b.conn.views[b.view].NumFields())
-	for i := range s.columns {
-		if at := uint64(duckdb.InitGetColumnIndex(info, duckdb.IdxT(i))); at < n {
-			s.columns[i] = int(at)
-		} else {
-			s.columns[i] = -1
+	s := &scan{conn: b.conn}
+	if b.conn.input != nil {
+		s.records = b.conn.input.views[b.view]
+	}
+	s.columns = make([][]arrow.Array, len(s.records))
+	width := duckdb.InitGetColumnCount(info)
+	for i := range width {
+		at := uint64(duckdb.InitGetColumnIndex(info, i))
+		for r, rec := range s.records {
+			var col arrow.Array
+			if at < uint64(rec.NumCols()) {
+				col = b.conn.input.ready(rec.Column(int(at)))
+			}
+			s.columns[r] = append(s.columns[r], col)
 		}
 	}
 	duckdb.InitSetMaxThreads(info, 1) // keeps the order of rows, and a scan needs no lock
@@ -144,9 +151,9 @@ func tidemillScanFill(p, out unsafe.Pointer) {
 	}
 	rec := s.records[s.record]
 	n := min(rec.NumRows()-s.row, vectorSize)
-	for i, c := range s.columns {
-		if c >= 0 {
-			fillVector(duckdb.DataChunkGetVector(chunk, duckdb.IdxT(i)), rec.Column(c), int(s.row), int(n), 0)
+	for i, col := range s.columns[s.record] {
+		if col != nil {
+			fillVector(duckdb.DataChunkGetVector(chunk, duckdb.IdxT(i)), col, int(s.row), int(n), 0)
 		}
 	}
 	duckdb.DataChunkSetSize(chunk, duckdb.IdxT(n))

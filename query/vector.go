@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"runtime"
 	"strings"
+	"sync"
 	"unicode/utf8"
 	"unsafe"
 
@@ -182,7 +183,49 @@ func fillLists(v duckdb.Vector, a *array.List, from, n, at int) {
 	fillVector(duckdb.ListVectorGetChild(v), a.ListValues(), first, total, base)
 }
 
-// pin keeps the string data of a record where it is until p is unpinned.
+// input is what the views return in one run, and what has been done to make
+// their columns safe to read: only for columns that the query uses, once each.
+type input struct {
+	views  map[string][]arrow.Record
+	pinner runtime.Pinner
+
+	mu    sync.Mutex
+	seen  map[arrow.Array]arrow.Array // guarded by mu: a column and what is read in its place
+	fixed []arrow.Array               // guarded by mu: made here
+}
+
+func newInput(views map[string][]arrow.Record) *input {
+	return &input{views: views, seen: map[arrow.Array]arrow.Array{}}
+}
+
+// ready returns a column, or a copy in which strings that are not UTF-8 have
+// U+FFFD in place of the offending bytes: DuckDB takes its strings to be valid
+// and may stop working for good on others. String data is pinned.
+func (in *input) ready(a arrow.Array) arrow.Array {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if r := in.seen[a]; r != nil {
+		return r
+	}
+	r := a
+	if d, changed := validTextData(a.Data()); changed {
+		r = array.MakeFromData(d)
+		d.Release()
+		in.fixed = append(in.fixed, r)
+	}
+	pin(&in.pinner, r.Data())
+	in.seen[a] = r
+	return r
+}
+
+func (in *input) release() {
+	in.pinner.Unpin()
+	for _, a := range in.fixed {
+		a.Release()
+	}
+}
+
+// pin keeps the string data of an array where it is until p is unpinned.
 func pin(p *runtime.Pinner, d arrow.ArrayData) {
 	switch d.DataType().ID() {
 	case arrow.STRING, arrow.BINARY:
@@ -193,30 +236,6 @@ func pin(p *runtime.Pinner, d arrow.ArrayData) {
 	for _, c := range d.Children() {
 		pin(p, c)
 	}
-}
-
-// validText returns the record, retained, or a copy in which strings that are
-// not UTF-8 have U+FFFD in place of the offending bytes: DuckDB takes its
-// strings to be valid and may stop working for good on others.
-func validText(rec arrow.Record) arrow.Record {
-	var cols []arrow.Array
-	for i, c := range rec.Columns() {
-		d, changed := validTextData(c.Data())
-		if !changed {
-			continue
-		}
-		if cols == nil {
-			cols = append(cols, rec.Columns()...)
-		}
-		cols[i] = array.MakeFromData(d)
-		d.Release()
-		defer cols[i].Release()
-	}
-	if cols == nil {
-		rec.Retain()
-		return rec
-	}
-	return array.NewRecord(rec.Schema(), cols, rec.NumRows())
 }
 
 func validTextData(d arrow.ArrayData) (arrow.ArrayData, bool) {
