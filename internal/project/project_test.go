@@ -222,6 +222,19 @@ func TestSchema(t *testing.T) {
 	for _, e := range validate([]byte(everything)) {
 		t.Error(e)
 	}
+	examples, err := filepath.Glob("../../examples/*/" + File)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range examples {
+		src, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range validate(src) {
+			t.Errorf("%s: %v", file, e)
+		}
+	}
 	for _, src := range []string{"stroe: {}", "store: {bucket: abc}", "dev: {ui_port: x}", "dev: {ui_port: 70000}", "project: A", "models: []", "temporal: {tls: 'yes'}"} {
 		if len(validate([]byte(src))) == 0 {
 			t.Errorf("accepts %s", src)
