@@ -1,0 +1,114 @@
+package lakehouse
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"strconv"
+	"strings"
+
+	"github.com/tidemill/tidemill/internal/batch"
+	"github.com/tidemill/tidemill/lakehouse/delta"
+)
+
+// TagRanges is the tag of a file that says which source offsets came in with it.
+const TagRanges = "tidemill.ranges"
+
+// rangesTag returns the tag's value for what the log has to remember of some claims:
+// {"connector/topic/3":[[100,199],[205,205]]}. Empty when there is nothing.
+func rangesTag(c batch.Claims) string {
+	out := make(map[string][][2]int64, len(c))
+	for p, set := range c {
+		if len(set) == 0 || !batch.Durable(p) && !batch.Keyed(p) {
+			continue
+		}
+		list := make([][2]int64, len(set))
+		for i, v := range set {
+			list[i] = [2]int64{v.First, v.Last}
+		}
+		out[p] = list
+	}
+	if len(out) == 0 {
+		return ""
+	}
+	b, _ := json.Marshal(out) // strings and integers cannot fail
+	return string(b)
+}
+
+// Ranges returns the source offsets that came in with a file, from its tags.
+func Ranges(f File) (batch.Claims, error) {
+	tag := f.Tags[TagRanges]
+	if tag == "" {
+		return nil, nil
+	}
+	var in map[string][][2]int64
+	if err := json.Unmarshal([]byte(tag), &in); err != nil {
+		return nil, fmt.Errorf("file %s: tag %s: %w", f.Path, TagRanges, err)
+	}
+	out := make(batch.Claims, len(in))
+	for p, list := range in {
+		var set batch.Intervals
+		for _, v := range list {
+			set = set.Add(batch.Interval{First: v[0], Last: v[1]})
+		}
+		out[p] = set
+	}
+	return out, nil
+}
+
+// MergeTags returns the tags for a file that takes the place of others, as a compaction
+// writes it: their offset ranges together. Without them the log would forget what
+// came in out of order.
+func MergeTags(files []File, extra map[string]string) (map[string]string, error) {
+	all := batch.Claims{}
+	for _, f := range files {
+		c, err := Ranges(f)
+		if err != nil {
+			return nil, err
+		}
+		all.Add(c)
+	}
+	return tagsWith(extra, all), nil
+}
+
+func tagsWith(tags map[string]string, c batch.Claims) map[string]string {
+	ranges := rangesTag(c)
+	if ranges == "" {
+		return tags
+	}
+	out := maps.Clone(tags)
+	if out == nil {
+		out = map[string]string{}
+	}
+	out[TagRanges] = ranges
+	return out
+}
+
+// spanApp returns the appId of the span of a partition's offsets that begins at first:
+// the partition itself for 0, else with "@" and the offset. A partition that ends like
+// that itself always gets its "@0", so that the last "@" can be believed.
+func spanApp(partition string, first int64) string {
+	if p, _ := spanOf(partition); first == 0 && p == partition {
+		return partition
+	}
+	return partition + "@" + strconv.FormatInt(first, 10)
+}
+
+// spanOf returns the partition and the beginning of the span that an appId names; at is
+// 0 also when it names none.
+func spanOf(appID string) (partition string, at int64) {
+	i := strings.LastIndexByte(appID, '@')
+	if i < 0 {
+		return appID, 0
+	}
+	n, err := strconv.ParseInt(appID[i+1:], 10, 64)
+	if err != nil || n < 0 || strconv.FormatInt(n, 10) != appID[i+1:] {
+		return appID, 0
+	}
+	return appID[:i], n
+}
+
+// spanTxn is the transaction that says that a span's offsets are all in.
+func spanTxn(partition string, first, last int64) delta.Txn {
+	return delta.Txn{AppID: spanApp(partition, first), Version: last}
+}
