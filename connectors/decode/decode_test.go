@@ -1,7 +1,6 @@
 package decode
 
 import (
-	"bytes"
 	"fmt"
 	"reflect"
 	"strings"
@@ -157,18 +156,6 @@ func TestValues(t *testing.T) {
 	}
 }
 
-func TestBadRows(t *testing.T) {
-	ignore := newDecoder(t, allTypes(), Options{MaxRowBytes: 400, MaxDepth: 4})
-	strict := newDecoder(t, allTypes(), Options{OnNewField: Quarantine})
-	for _, c := range []struct{ row, rule, column, message string }{
-		{`{"id":"x"`, "not_json", "", `x`},
-	} {
-		_, _ = c, strict
-		_, bad := decodeOne(t, ignore, c.row, "id")
-		t.Log(bad)
-	}
-}
-
 func TestMessages(t *testing.T) {
 	type row struct {
 		offset int64
@@ -234,5 +221,3 @@ func TestMessages(t *testing.T) {
 		rec.Release()
 	}
 }
-
-var _ = bytes.Equal

@@ -77,6 +77,9 @@ func (p *Plan) NewDecoder(mem memory.Allocator) *Decoder {
 // Rows counts the good rows since the last flush.
 func (d *Decoder) Rows() int { return d.rows }
 
+// Bad counts the bad rows since the last flush.
+func (d *Decoder) Bad() int { return len(d.bad) }
+
 // Bytes counts the bytes of the good rows since the last flush.
 func (d *Decoder) Bytes() int {
 	if d.rows == 0 {
@@ -181,7 +184,7 @@ func (d *Decoder) row(s []byte, partition string, offset int64) {
 		d.notObject(b)
 	}
 	if end >= 0 && end != d.end {
-		end = d.syntax(b, end, "nothing after the object")
+		end = d.syntax(b, space(b, end), "nothing after the object")
 	}
 	if end < 0 {
 		for i := range d.root.fields {
@@ -201,7 +204,7 @@ func (d *Decoder) notObject(b []byte) {
 	switch {
 	case end < 0:
 	case end != d.end:
-		d.syntax(b, end, "nothing after the value")
+		d.syntax(b, space(b, end), "nothing after the value")
 	default:
 		d.failf(ruleNotObject, "expected an object, got %s", describe(b[d.start:end]))
 	}

@@ -68,7 +68,7 @@ func (d *Decoder) array(s []byte, partition string, offset int64) {
 	spans, end := d.elements(b, d.spans[:0])
 	d.spans = spans
 	if end >= 0 && end != len(s) {
-		end = d.syntax(b, end, "nothing after the array")
+		end = d.syntax(b, space(b, end), "nothing after the array")
 	}
 	if end < 0 {
 		d.turnAway(bytes.Clone(s), partition, offset, d.fail)
