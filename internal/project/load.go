@@ -48,31 +48,38 @@ func LoadEnv(dir string, lookup func(string) (string, bool)) (*Project, error) {
 // readProject reads tidemill.yaml. What it returns is whole only when nothing
 // was added to ps.
 func readProject(dir string, lookup func(string) (string, bool), ps *problem.List) (*Project, error) {
-	p := &Project{dir: dir}
 	file := filepath.Join(dir, File)
 	src, err := strictyaml.ReadFile(file)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		ps.Addf(file, 0, "", "does not exist; run tidemill in a project's directory, or make one with: tidemill init DIR")
-		return p, nil
+		return &Project{dir: dir}, nil
 	case problem.Of(err) != nil:
 		ps.AddErr(file, err)
-		return p, nil
+		return &Project{dir: dir}, nil
 	case err != nil:
 		return nil, err
 	}
-	root := strictyaml.Read(file, src, ps)
+	abs, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, fmt.Errorf("name of the project's directory: %w", err)
+	}
+	return parse(dir, filepath.Base(abs), src, lookup, ps), nil
+}
+
+// parse reads what is in tidemill.yaml, in a directory of the given name.
+func parse(dir, dirName string, src []byte, lookup func(string) (string, bool), ps *problem.List) *Project {
+	p := &Project{dir: dir}
+	root := strictyaml.Read(filepath.Join(dir, File), src, ps)
 	if root == nil {
-		return p, nil
+		return p
 	}
 	if root.Kind == strictyaml.Null {
 		root.Kind = strictyaml.Mapping // every field has a default
 	}
 	strictyaml.Interpolate(root, lookup, ps)
 	projectSpec.Check(root, ps)
-	if err := p.setName(root, ps); err != nil {
-		return nil, err
-	}
+	p.setName(root, dirName, ps)
 	p.setStore(root.Get("store"), ps)
 	p.setTemporal(root.Get("temporal"), ps)
 	p.setModels(root.Get("models"), ps)
@@ -80,32 +87,27 @@ func readProject(dir string, lookup func(string) (string, bool), ps *problem.Lis
 	p.http = HTTP{Address: root.Get("http").Get("address").TextOr(defaultHTTP)}
 	cache := root.Get("cache")
 	p.cache = Cache{Memory: cache.Get("memory").BytesOr(defaultMemory), Disk: cache.Get("disk").BytesOr(defaultDisk)}
-	return p, nil
+	return p
 }
 
-func (p *Project) setName(root *strictyaml.Node, ps *problem.List) error {
+func (p *Project) setName(root *strictyaml.Node, dirName string, ps *problem.List) {
 	p.name = root.Get("project").Text()
 	if root.Has("project") {
-		return nil
+		return
 	}
-	abs, err := filepath.Abs(p.dir)
-	if err != nil {
-		return fmt.Errorf("name of the project's directory: %w", err)
-	}
-	p.name = nameOf(abs)
+	p.name = nameOf(dirName)
 	if p.name == "" {
-		n := root.Problem("the directory's name %s makes no project name; add project: and a name of %s", strictyaml.Quote(filepath.Base(abs)), nameLooks)
+		n := root.Problem("the directory's name %s makes no project name; add project: and a name of %s", strictyaml.Quote(dirName), nameLooks)
 		n.Field = "project"
 		ps.Add(n)
 	}
-	return nil
 }
 
 var notName = regexp.MustCompile(`[^a-z0-9]+`)
 
 // nameOf makes a project's name of its directory's, "" when it cannot.
-func nameOf(dir string) string {
-	name := strings.Trim(notName.ReplaceAllString(strings.ToLower(filepath.Base(dir)), "-"), "-")
+func nameOf(dirName string) string {
+	name := strings.Trim(notName.ReplaceAllString(strings.ToLower(dirName), "-"), "-")
 	if !namePattern.MatchString(name) {
 		return ""
 	}
