@@ -1,0 +1,182 @@
+package faulty
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"sync"
+	"time"
+
+	"github.com/minio/minio-go/v7/pkg/signer"
+
+	"github.com/tidemill/tidemill/internal/secret"
+)
+
+// Fault is what a Proxy does to a request.
+type Fault int
+
+// The faults.
+const (
+	Pass        Fault = iota // nothing
+	DropRequest              // close the connection; the server never sees the request
+	DropAnswer               // let the server do it, then close the connection without an answer
+	Unavailable              // answer 503 without asking the server
+	Conflict                 // answer 409 ConditionalRequestConflict without asking the server
+	Stall                    // hold the request until the client gives up or the proxy closes
+)
+
+// ProxyOptions say how a Proxy misbehaves.
+type ProxyOptions struct {
+	// Match restricts Fault, and its counting, to some requests; nil: every request.
+	Match func(*http.Request) bool
+	// Fault decides about the n-th matching request, from 1; nil passes all.
+	Fault func(n int64, r *http.Request) Fault
+	// StripConditions drops If-None-Match and signs the request anew: the server then
+	// looks like one that does not know conditional writes. It needs the credentials.
+	StripConditions   bool
+	Region, AccessKey string
+	SecretKey         secret.String
+}
+
+// Proxy is an HTTP reverse proxy in front of an S3 endpoint.
+type Proxy struct {
+	// Addr is the host:port that clients use instead of the server's.
+	Addr string
+
+	server *http.Server
+	closed chan struct{}
+
+	mu   sync.Mutex
+	opts ProxyOptions // guarded by mu
+	n    int64        // guarded by mu
+}
+
+// StartProxy runs a proxy on a free loopback port for the server at target (host:port).
+func StartProxy(target string, o ProxyOptions) (*Proxy, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, fmt.Errorf("start proxy: %w", err)
+	}
+	p := &Proxy{Addr: l.Addr().String(), opts: o, closed: make(chan struct{})}
+	reverse := &httputil.ReverseProxy{
+		// Host stays what the client signed.
+		Rewrite: func(r *httputil.ProxyRequest) {
+			r.SetURL(&url.URL{Scheme: "http", Host: target})
+			r.Out.Host = r.In.Host
+			p.strip(r.Out)
+		},
+		Transport: &http.Transport{MaxIdleConnsPerHost: 64, DisableCompression: true},
+		ModifyResponse: func(r *http.Response) error {
+			if r.Request.Context().Value(dropKey{}) != nil {
+				return errDropped
+			}
+			return nil
+		},
+		// The client sees a broken connection, as when the server's answer is lost.
+		ErrorHandler: func(http.ResponseWriter, *http.Request, error) { panic(http.ErrAbortHandler) },
+	}
+	p.server = &http.Server{
+		Handler:           http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { p.serve(reverse, w, r) }),
+		ReadHeaderTimeout: time.Minute,
+	}
+	go func() { _ = p.server.Serve(l) }()
+	return p, nil
+}
+
+type dropKey struct{}
+
+var errDropped = errors.New("answer dropped")
+
+func (p *Proxy) serve(next http.Handler, w http.ResponseWriter, r *http.Request) {
+	switch p.decide(r) {
+	case DropRequest:
+		panic(http.ErrAbortHandler)
+	case DropAnswer:
+		// The server must get it even if the client has gone meanwhile.
+		r = r.WithContext(context.WithValue(context.WithoutCancel(r.Context()), dropKey{}, true))
+	case Unavailable:
+		answer(w, http.StatusServiceUnavailable, "SlowDown")
+		return
+	case Conflict:
+		answer(w, http.StatusConflict, "ConditionalRequestConflict")
+		return
+	case Stall:
+		select {
+		case <-r.Context().Done():
+		case <-p.closed:
+		}
+		panic(http.ErrAbortHandler)
+	}
+	next.ServeHTTP(w, r)
+}
+
+func answer(w http.ResponseWriter, status int, code string) {
+	w.Header().Set("Content-Type", "application/xml")
+	w.WriteHeader(status)
+	_, _ = fmt.Fprintf(w, "<Error><Code>%s</Code><Message>injected failure</Message></Error>", code)
+}
+
+func (p *Proxy) decide(r *http.Request) Fault {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.opts.Match != nil && !p.opts.Match(r) {
+		return Pass
+	}
+	p.n++
+	if p.opts.Fault == nil {
+		return Pass
+	}
+	return p.opts.Fault(p.n, r)
+}
+
+func (p *Proxy) strip(out *http.Request) {
+	p.mu.Lock()
+	o := p.opts
+	p.mu.Unlock()
+	if !o.StripConditions || out.Header.Get("If-None-Match") == "" {
+		return
+	}
+	out.Header.Del("If-None-Match")
+	out.Header.Del("Authorization")
+	signed := signer.SignV4(*out, o.AccessKey, o.SecretKey.Reveal(), "", o.Region)
+	out.Header = signed.Header
+}
+
+// Set replaces the options and starts counting anew.
+func (p *Proxy) Set(o ProxyOptions) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.opts, p.n = o, 0
+}
+
+// Count is how many requests matched since the options were set.
+func (p *Proxy) Count() int64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.n
+}
+
+// Close ends the proxy and the connections through it.
+func (p *Proxy) Close() {
+	close(p.closed)
+	_ = p.server.Close()
+}
+
+// Nth is a ProxyOptions.Fault for the n-th matching request only.
+func Nth(n int64, f Fault) func(int64, *http.Request) Fault {
+	return func(i int64, _ *http.Request) Fault {
+		if i == n {
+			return f
+		}
+		return Pass
+	}
+}
+
+// Conditional is a ProxyOptions.Match for conditional writes.
+func Conditional(r *http.Request) bool {
+	return r.Method == http.MethodPut && r.Header.Get("If-None-Match") != ""
+}
