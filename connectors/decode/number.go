@@ -14,10 +14,9 @@ var inNumber = [256]bool{
 	'.': true, 'e': true, 'E': true,
 }
 
-// Powers of ten that the types hold exactly.
+// Powers of ten, all exact.
 var (
-	pow10f64 = [...]float64{1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22}
-	pow10f32 = [...]float32{1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10}
+	pow10f64 = [...]float64{1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18}
 	pow10u64 = [...]uint64{1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19}
 )
 
@@ -52,17 +51,17 @@ func plainInt(b []byte, i int) (v int64, end int) {
 	return int64(x), i
 }
 
-// float reads a JSON number of usual length as a float64. It follows Clinger's
-// fast path: a mantissa and a power of ten that are both exact give the
-// nearest float in one division. Other forms are left to the caller: end is -1.
-func plainFloat(b []byte, i int) (f float64, end int) {
+// plainNumber reads a number of usual length without an exponent: it is
+// m / 10^frac, negative when b[i] is a minus. Other forms are left to the
+// caller: end is then -1.
+func plainNumber(b []byte, i int) (m uint64, frac, end int) {
 	s := i
 	if b[i] == '-' {
 		i++
 	}
-	m := uint64(b[i] - '0')
+	m = uint64(b[i] - '0')
 	if m > 9 {
-		return 0, -1
+		return 0, 0, -1
 	}
 	i++
 	if m != 0 {
@@ -75,7 +74,6 @@ func plainFloat(b []byte, i int) (f float64, end int) {
 			i++
 		}
 	}
-	exp := 0
 	if b[i] == '.' {
 		i++
 		point := i
@@ -87,22 +85,15 @@ func plainFloat(b []byte, i int) (f float64, end int) {
 			m = m*10 + c
 			i++
 		}
-		if exp = i - point; exp == 0 {
-			return 0, -1
+		if frac = i - point; frac == 0 {
+			return 0, 0, -1
 		}
 	}
 	// 19 characters cannot overflow m, nor have more than 17 digits after the point.
-	if i-s > 19 || m >= 1<<53 || inNumber[b[i]] {
-		return 0, -1
+	if i-s > 19 || inNumber[b[i]] {
+		return 0, 0, -1
 	}
-	f = float64(m)
-	if exp != 0 {
-		f /= pow10f64[exp]
-	}
-	if b[s] == '-' {
-		f = -f
-	}
-	return f, i
+	return m, frac, i
 }
 
 // skipNumber checks the number at b[i], a digit or a minus, and returns the position after it.
@@ -298,11 +289,22 @@ func (d *Decoder) slowInt(c *column, b []byte, i, idx, size int) (v int64, end i
 }
 
 func (d *Decoder) float64(c *column, b []byte, i, idx int) int {
-	f, end := plainFloat(b, i)
-	if end < 0 {
-		if f, end = d.slowFloat(c, b, i, idx, 64); end < 0 || isNull(b, i) {
-			return end
+	// Clinger's fast path: a mantissa and a power of ten that are both exact
+	// give the nearest float in one division.
+	if m, frac, end := plainNumber(b, i); end >= 0 && m < 1<<53 {
+		f := float64(m)
+		if frac != 0 {
+			f /= pow10f64[frac]
 		}
+		if b[i] == '-' {
+			f = -f
+		}
+		c.f64[idx] = f
+		return end
+	}
+	f, end := d.slowFloat(c, b, i, idx, 64)
+	if end < 0 || isNull(b, i) {
+		return end
 	}
 	c.f64[idx] = f
 	return end
@@ -350,6 +352,22 @@ func (d *Decoder) bool(c *column, b []byte, i, idx int) int {
 }
 
 func (d *Decoder) decimal(c *column, b []byte, i, idx int) int {
+	if m, frac, end := plainNumber(b, i); end >= 0 && frac <= int(c.scale) && int(c.scale)-frac < len(pow10u64) {
+		hi, lo := bits.Mul64(m, pow10u64[int(c.scale)-frac])
+		if hi == 0 && (int(c.prec) >= len(pow10u64) || lo < pow10u64[c.prec]) {
+			v := decimal128.New(0, lo)
+			if b[i] == '-' {
+				v = v.Negate()
+			}
+			c.dec[idx] = v
+			return end
+		}
+	}
+	return d.slowDecimal(c, b, i, idx)
+}
+
+// slowDecimal reads the value of a decimal column, whatever it is.
+func (d *Decoder) slowDecimal(c *column, b []byte, i, idx int) int {
 	var text []byte
 	var end int
 	switch {

@@ -15,36 +15,38 @@ const (
 
 // object is a row or a struct: its columns, and what is known of its keys.
 //
-// Keys are numbered: first the columns, then the names of other fields in the
-// order in which they were first seen. The last number, len(seen), stands for
-// every name that found no room.
+// A key has a slot: slot 0 stands for the beginning of the object, column c
+// has slot c+1, and the names of other fields follow as they are first seen.
+// The last slot stands for every name that found no room.
 type object struct {
 	fields []column
 	level  int // nesting: the row is 1
 
-	keys  []key
+	slots []key
+	used  int // slots before this one have a name
 	index map[string]int
-	next  []int    // next[k+1] is the key that came after key k last time, next[0] the first one
-	seen  []uint64 // generation in which the key was last seen
-	gen   uint64   // counts the objects read
+	gen   uint64 // counts the objects read
 
-	others map[string]struct{} // names in this object that have no number of their own
+	others map[string]struct{} // names in this object that share the last slot
 }
 
 // key is a name as it is expected in the text: quoted, with the colon, and
-// without escapes.
+// without escapes. It fills a cache line, which all that happens to an
+// expected key stays within.
 type key struct {
-	name   string
-	text   string // `"name":`
 	w0, m0 uint64 // the first eight bytes of text, and which of them count
 	w1, m1 uint64 // the second eight
+	seen   uint64 // the object's generation in which the key was last seen
+	size   int32  // of text
+	next   int32  // the slot that came after this one last time
+	text   string // `"name":`
 }
 
 func newObject(fields []arrow.Field, level int) *object {
-	room := len(fields) + maxInterned
-	o := &object{level: level, index: map[string]int{}, seen: make([]uint64, room), next: make([]int, room+2)}
-	for i := range o.next {
-		o.next[i] = i // the contract's order, until a row says otherwise
+	o := &object{level: level, used: 1, index: map[string]int{}, slots: make([]key, 1+len(fields)+maxInterned+1)}
+	for i := range o.slots {
+		// The contract's order, until a row says otherwise.
+		o.slots[i] = key{w0: 1, next: int32(min(i+1, len(o.slots)-1))} // under an empty mask 1 never matches
 	}
 	for _, f := range fields {
 		o.fields = append(o.fields, newColumn(f, level))
@@ -53,24 +55,28 @@ func newObject(fields []arrow.Field, level int) *object {
 	return o
 }
 
-func (o *object) addKey(name string) int {
-	k := len(o.keys)
-	o.index[name] = k
-	o.keys = append(o.keys, newKey(name))
-	return k
-}
+// rest is the slot of the names that found no room.
+func (o *object) rest() int { return len(o.slots) - 1 }
 
-func newKey(name string) key {
-	k := key{name: name, text: `"` + name + `":`, w0: 1} // w0 under an empty mask: never matches
+func (o *object) addKey(name string) int {
+	slot := o.used
+	o.used++
+	o.index[name] = slot
+	k := &o.slots[slot]
+	k.text = `"` + name + `":`
+	k.size = int32(len(k.text))
 	for i := range len(name) {
 		if name[i] < 0x20 || name[i] == '"' || name[i] == '\\' {
-			return k // its text has escapes
+			return slot // written with escapes, and so never as expected
 		}
 	}
 	k.w0, k.m0 = word(k.text, 0)
 	k.w1, k.m1 = word(k.text, 8)
-	return k
+	return slot
 }
+
+// name is the key without its quotes and colon.
+func (k *key) name() string { return k.text[1 : len(k.text)-2] }
 
 // word returns bytes [from, from+8) of s as a little-endian word, and a mask of those that exist.
 func word(s string, from int) (w, mask uint64) {
@@ -100,29 +106,33 @@ func (d *Decoder) object(o *object, b []byte, i, idx int) int {
 		o.others = nil // rare, and clearing a map that was large once stays slow
 	}
 	open := i
-	columns, prev := 0, 0
+	columns, slot := 0, 0
 	if i = space(b, i+1); b[i] == '}' {
 		return d.closeObject(o, 0, open, i+1, idx)
 	}
 	for {
-		k, start := o.next[prev], i
-		if k < len(o.keys) && o.keys[k].at(b, i) {
-			i += len(o.keys[k].text)
-		} else if k, i = d.key(o, b, i, prev); i < 0 {
-			return -1
-		}
-		if k < len(o.seen) {
-			if o.seen[k] == gen {
-				return d.duplicate(o.keys[k].name, start)
+		prev, start := slot, i
+		slot = int(o.slots[prev].next)
+		k := &o.slots[slot]
+		if binary.LittleEndian.Uint64(b[i:])&k.m0 == k.w0 && binary.LittleEndian.Uint64(b[i+8:])&k.m1 == k.w1 && (k.size <= 16 || k.rest(b, i)) {
+			i += int(k.size)
+		} else {
+			if slot, i = d.key(o, b, i); i < 0 {
+				return -1
 			}
-			o.seen[k] = gen
+			o.slots[prev].next = int32(slot)
+			k = &o.slots[slot]
 		}
+		if k.seen == gen && slot != o.rest() {
+			return d.duplicate(k.name(), start)
+		}
+		k.seen = gen
 		if b[i] <= ' ' {
 			i = space(b, i)
 		}
-		if k < len(o.fields) {
+		if slot <= len(o.fields) {
 			columns++
-			c := &o.fields[k]
+			c := &o.fields[slot-1]
 			if i = d.value(c, b, i, idx); i < 0 {
 				d.fail.within(c.name)
 				return -1
@@ -139,7 +149,6 @@ func (d *Decoder) object(o *object, b []byte, i, idx int) int {
 		if i++; b[i] <= ' ' {
 			i = space(b, i)
 		}
-		prev = k + 1
 	}
 	if b[i] != '}' {
 		return d.syntax(b, i, `"," or "}"`)
@@ -147,12 +156,9 @@ func (d *Decoder) object(o *object, b []byte, i, idx int) int {
 	return d.closeObject(o, columns, open, i+1, idx)
 }
 
-// at reports whether the key's text begins at b[i].
-func (k *key) at(b []byte, i int) bool {
-	if binary.LittleEndian.Uint64(b[i:])&k.m0 != k.w0 || binary.LittleEndian.Uint64(b[i+8:])&k.m1 != k.w1 {
-		return false
-	}
-	return len(k.text) <= 16 || len(b)-i > len(k.text) && string(b[i+16:i+len(k.text)]) == k.text[16:]
+// rest reports whether the text beyond its first 16 bytes follows at b[i].
+func (k *key) rest(b []byte, i int) bool {
+	return len(b)-i > len(k.text) && string(b[i+16:i+len(k.text)]) == k.text[16:]
 }
 
 // closeObject fills the columns that the object did not name, and returns end.
@@ -160,11 +166,11 @@ func (d *Decoder) closeObject(o *object, columns, open, end, idx int) int {
 	if columns == len(o.fields) {
 		return end
 	}
-	for k := range o.fields {
-		if o.seen[k] == o.gen {
+	for i := range o.fields {
+		if o.slots[i+1].seen == o.gen {
 			continue
 		}
-		c := &o.fields[k]
+		c := &o.fields[i]
 		if c.required {
 			d.failf(ruleMissing, "required, but missing from the object at byte %d", d.pos(open))
 			d.fail.within(c.name)
@@ -176,8 +182,8 @@ func (d *Decoder) closeObject(o *object, columns, open, end, idx int) int {
 }
 
 // key reads a key that is not the expected one, and the colon after it. It
-// returns the key's number and the position after the colon, or -1 after a failure.
-func (d *Decoder) key(o *object, b []byte, i, prev int) (k, end int) {
+// returns the key's slot and the position after the colon, or -1 after a failure.
+func (d *Decoder) key(o *object, b []byte, i int) (slot, end int) {
 	if b[i] != '"' {
 		return 0, d.syntax(b, i, "a key in double quotes")
 	}
@@ -191,15 +197,15 @@ func (d *Decoder) key(o *object, b []byte, i, prev int) (k, end int) {
 	if b[end] != ':' {
 		return 0, d.syntax(b, end, `":" after the key`)
 	}
-	k, known := o.index[string(name)]
+	slot, known := o.index[string(name)]
 	switch {
 	case known:
 	case d.plan.opts.OnNewField == Quarantine:
 		d.failf(ruleUnknownColumn, "no such column in the contract, at byte %d; add it there, or set on_new_field: ignore", d.pos(i))
 		d.fail.within(string(name))
 		return 0, -1
-	case len(o.keys) < len(o.seen) && len(name) <= maxInternedName:
-		k = o.addKey(string(name))
+	case o.used < o.rest() && len(name) <= maxInternedName:
+		slot = o.addKey(string(name))
 	default:
 		if _, twice := o.others[string(name)]; twice {
 			return 0, d.duplicate(string(name), i)
@@ -208,10 +214,9 @@ func (d *Decoder) key(o *object, b []byte, i, prev int) (k, end int) {
 			o.others = map[string]struct{}{}
 		}
 		o.others[string(name)] = struct{}{}
-		return len(o.seen), end + 1
+		slot = o.rest()
 	}
-	o.next[prev] = k
-	return k, end + 1
+	return slot, end + 1
 }
 
 func (d *Decoder) duplicate(name string, i int) int {

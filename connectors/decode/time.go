@@ -7,10 +7,10 @@ const (
 	micros        = 1_000_000
 )
 
-// The days that dates and timestamps lie between, counted from 1970-01-01.
+// What timestamps lie between.
 const (
-	minDay = -719162 // 0001-01-01
-	maxDay = 2932896 // 9999-12-31
+	minMicros = -719162 * secondsPerDay * micros // 0001-01-01
+	endMicros = 2932897 * secondsPerDay * micros // the day after 9999-12-31
 )
 
 // timestamp reads a timestamp value: microseconds since 1970 in UTC.
@@ -122,7 +122,7 @@ func parseTimestamp(s []byte) (us int64, problem timeProblem) {
 		return 0, problem
 	}
 	us -= int64(offset) * micros
-	if hour > 23 || minute > 59 || second > 59 || us < minDay*secondsPerDay*micros || us >= (maxDay+1)*secondsPerDay*micros {
+	if hour > 23 || minute > 59 || second > 59 || us < minMicros || us >= endMicros {
 		return 0, impossible
 	}
 	return us, fine
@@ -164,6 +164,12 @@ func parseOffset(s []byte) (seconds int, problem timeProblem) {
 
 // unixTime reads a timestamp that is a number.
 func (d *Decoder) unixTime(c *column, b []byte, i, idx int) int {
+	if v, end := plainInt(b, i); end >= 0 {
+		if us := fromUnix(v); us >= minMicros && us < endMicros {
+			c.i64[idx] = us
+			return end
+		}
+	}
 	if b[i] != '-' && !digit(b[i]) {
 		return d.mismatch(c, b, i, idx)
 	}
@@ -190,11 +196,29 @@ func (d *Decoder) unixTime(c *column, b []byte, i, idx int) int {
 			us-- // digits were dropped: down, as for times after 1970
 		}
 	}
-	if !ok || v >= 1<<62 || us < minDay*secondsPerDay*micros || us >= (maxDay+1)*secondsPerDay*micros {
+	if !ok || v >= 1<<62 || us < minMicros || us >= endMicros {
 		return d.failf(ruleOutOfRange, "%s at byte %d is no Unix time of the years 1 to 9999", clip(string(b[i:end])), d.pos(i))
 	}
 	c.i64[idx] = us
 	return end
+}
+
+// fromUnix turns a Unix time of up to 18 digits, whose size tells its unit, into microseconds.
+func fromUnix(v int64) int64 {
+	switch a := max(v, -v); {
+	case a < 1e11:
+		return v * micros
+	case a < 1e14:
+		return v * 1000
+	case a < 1e17:
+		return v
+	default:
+		us := v / 1000
+		if v%1000 < 0 {
+			us--
+		}
+		return us
+	}
 }
 
 // date reads a date value: days since 1970-01-01.
