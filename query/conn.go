@@ -163,10 +163,12 @@ func (c *conn) prepareOne(sql string) (p duckdb.PreparedStatement, err error) {
 	return p, err
 }
 
+var errOnlyReads = &Error{Class: "Statement", Message: "only statements that read can run here; write a SELECT", Offset: -1}
+
 func (c *conn) mayRun(p duckdb.PreparedStatement) error {
 	switch t := duckdb.PreparedStatementType(p); {
 	case t != duckdb.StatementTypeSelect && !(c.engine.o.explain && t == duckdb.StatementTypeExplain):
-		return &Error{Class: "Statement", Message: "only statements that read can run here; write a SELECT", Offset: -1}
+		return errOnlyReads
 	case duckdb.NParams(p) > 0:
 		return &Error{Class: "Statement", Message: "the statement has a parameter (?, $1), for which there is no value; write the value", Offset: -1}
 	}

@@ -22,7 +22,7 @@ type Options struct {
 	// Default: GOMAXPROCS.
 	Connections int
 	// MemoryLimit bounds what DuckDB allocates for all queries together, in
-	// bytes. A query that needs more fails; nothing spills to disk. Default: 1 GiB.
+	// bytes. A query that needs more fails; an Engine writes nothing to disk. Default: 1 GiB.
 	MemoryLimit int64
 	// Allocator of the results. Default: Go memory.
 	Allocator memory.Allocator
@@ -30,6 +30,7 @@ type Options struct {
 	lenient bool   // results may have types that no table column has
 	explain bool   // EXPLAIN may run
 	dir     string // the one directory that SQL may read, "" for none
+	spill   string // where queries that need more memory write, "" for nowhere
 }
 
 func (o Options) withDefaults() Options {
@@ -90,7 +91,7 @@ func (e *Engine) openDatabase() error {
 	for _, kv := range [][2]string{
 		{"threads", strconv.Itoa(e.o.Threads)},
 		{"memory_limit", strconv.FormatInt(e.o.MemoryLimit, 10) + "B"},
-		{"temp_directory", ""},
+		{"temp_directory", e.o.spill},
 		{"autoinstall_known_extensions", "false"},
 		{"autoload_known_extensions", "false"},
 		{"allow_community_extensions", "false"},

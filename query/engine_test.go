@@ -296,6 +296,22 @@ func TestMemoryLimit(t *testing.T) {
 	run(t, e, "SELECT 1", nil)
 }
 
+func TestDatabaseThatBrokeIsOpenedAnew(t *testing.T) {
+	e := openEngine(t, Options{})
+	run(t, e, "SELECT 1", nil)
+	c, err := e.acquire(context.Background(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	was := e.db
+	e.giveBack(c, fmt.Errorf("run: %w", &Error{Class: "FATAL", Message: "database has been invalidated"}))
+	rec := fromJSON(t, memory.DefaultAllocator, schemaOf("x", arrow.PrimitiveTypes.Int64), `[{"x": 1}]`)
+	run(t, e, "SELECT x FROM v", map[string][]arrow.Record{"v": {rec}})
+	if e.db == was || e.broken {
+		t.Error("the old database is still in use")
+	}
+}
+
 func TestManyAtOnce(t *testing.T) {
 	e, mem := checked(t)
 	rec := everyTypeRows(t, mem, 3000)

@@ -78,6 +78,9 @@ func parseError(text string) *Error {
 	if i := strings.Index(e.Message, "\n\nLINE "); i >= 0 {
 		e.Message = e.Message[:i]
 	}
+	if e.Class == "Out of Memory" { // the rest is advice on settings that are locked here
+		e.Message, _, _ = strings.Cut(e.Message, "\n")
+	}
 	e.Message = strings.TrimSpace(e.Message)
 	return e
 }

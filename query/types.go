@@ -14,8 +14,13 @@ func quote(name string) string { return `"` + strings.ReplaceAll(name, `"`, `""`
 // literal makes an SQL string of a text.
 func literal(s string) string { return "'" + strings.ReplaceAll(s, "'", "''") + "'" }
 
-// sqlType writes a contract type as DuckDB does.
-func sqlType(dt arrow.DataType) (string, error) {
+// sqlType writes a contract type as DuckDB does, the way views over records have it.
+func sqlType(dt arrow.DataType) (string, error) { return typeSQL(dt, "TIMESTAMP") }
+
+// fileType writes a contract type the way DuckDB reads it from Parquet.
+func fileType(dt arrow.DataType) (string, error) { return typeSQL(dt, "TIMESTAMPTZ") }
+
+func typeSQL(dt arrow.DataType, timestamp string) (string, error) {
 	switch t := dt.(type) {
 	case *arrow.StringType:
 		return "VARCHAR", nil
@@ -35,17 +40,17 @@ func sqlType(dt arrow.DataType) (string, error) {
 		return "DATE", nil
 	case *arrow.TimestampType:
 		if t.Unit == arrow.Microsecond {
-			return "TIMESTAMP", nil
+			return timestamp, nil
 		}
 	case *arrow.Decimal128Type:
 		return fmt.Sprintf("DECIMAL(%d,%d)", t.Precision, t.Scale), nil
 	case *arrow.ListType:
-		elem, err := sqlType(t.Elem())
+		elem, err := typeSQL(t.Elem(), timestamp)
 		return elem + "[]", err
 	case *arrow.StructType:
 		fields := make([]string, t.NumFields())
 		for i, f := range t.Fields() {
-			ft, err := sqlType(f.Type)
+			ft, err := typeSQL(f.Type, timestamp)
 			if err != nil {
 				return "", err
 			}
