@@ -4,16 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httputil"
 	"net/url"
 	"sync"
 	"time"
-
-	"github.com/minio/minio-go/v7/pkg/signer"
-
-	"github.com/tidemill/tidemill/internal/secret"
 )
 
 // Fault is what a Proxy does to a request.
@@ -35,11 +32,10 @@ type ProxyOptions struct {
 	Match func(*http.Request) bool
 	// Fault decides about the n-th matching request, from 1; nil passes all.
 	Fault func(n int64, r *http.Request) Fault
-	// StripConditions drops If-None-Match and signs the request anew: the server then
-	// looks like one that does not know conditional writes. It needs the credentials.
-	StripConditions   bool
-	Region, AccessKey string
-	SecretKey         secret.String
+	// Overwrite, if set, carries out the conditional writes: of content to path
+	// ("/bucket/key"), unconditionally. The server then looks like one that does not
+	// know conditional writes. (To drop the header would break the request's signature.)
+	Overwrite func(ctx context.Context, path string, content []byte) error
 }
 
 // Proxy is an HTTP reverse proxy in front of an S3 endpoint.
@@ -67,7 +63,6 @@ func StartProxy(target string, o ProxyOptions) (*Proxy, error) {
 		Rewrite: func(r *httputil.ProxyRequest) {
 			r.SetURL(&url.URL{Scheme: "http", Host: target})
 			r.Out.Host = r.In.Host
-			p.strip(r.Out)
 		},
 		Transport: &http.Transport{MaxIdleConnsPerHost: 64, DisableCompression: true},
 		ModifyResponse: func(r *http.Response) error {
@@ -92,7 +87,8 @@ type dropKey struct{}
 var errDropped = errors.New("answer dropped")
 
 func (p *Proxy) serve(next http.Handler, w http.ResponseWriter, r *http.Request) {
-	switch p.decide(r) {
+	fault, overwrite := p.decide(r)
+	switch fault {
 	case DropRequest:
 		panic(http.ErrAbortHandler)
 	case DropAnswer:
@@ -111,6 +107,16 @@ func (p *Proxy) serve(next http.Handler, w http.ResponseWriter, r *http.Request)
 		}
 		panic(http.ErrAbortHandler)
 	}
+	if overwrite != nil && Conditional(r) {
+		content, err := io.ReadAll(r.Body)
+		if err == nil {
+			err = overwrite(r.Context(), r.URL.Path, content)
+		}
+		if err != nil {
+			answer(w, http.StatusInternalServerError, "InternalError")
+		}
+		return
+	}
 	next.ServeHTTP(w, r)
 }
 
@@ -120,30 +126,18 @@ func answer(w http.ResponseWriter, status int, code string) {
 	_, _ = fmt.Fprintf(w, "<Error><Code>%s</Code><Message>injected failure</Message></Error>", code)
 }
 
-func (p *Proxy) decide(r *http.Request) Fault {
+// decide is what to do with r: the fault, and how to carry out a conditional write.
+func (p *Proxy) decide(r *http.Request) (Fault, func(context.Context, string, []byte) error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.opts.Match != nil && !p.opts.Match(r) {
-		return Pass
+		return Pass, p.opts.Overwrite
 	}
 	p.n++
 	if p.opts.Fault == nil {
-		return Pass
+		return Pass, p.opts.Overwrite
 	}
-	return p.opts.Fault(p.n, r)
-}
-
-func (p *Proxy) strip(out *http.Request) {
-	p.mu.Lock()
-	o := p.opts
-	p.mu.Unlock()
-	if !o.StripConditions || out.Header.Get("If-None-Match") == "" {
-		return
-	}
-	out.Header.Del("If-None-Match")
-	out.Header.Del("Authorization")
-	signed := signer.SignV4(*out, o.AccessKey, o.SecretKey.Reveal(), "", o.Region)
-	out.Header = signed.Header
+	return p.opts.Fault(p.n, r), p.opts.Overwrite
 }
 
 // Set replaces the options and starts counting anew.
