@@ -51,6 +51,8 @@ var badRows = []struct{ row, rule, column, message string }{
 	{"{\"id\":\"x\xffy\"}", "invalid_utf8", "id", `column "id": not UTF-8: byte 0xff at byte 9; convert the source's text to UTF-8`},
 	{"{\"id\":\"x\",\"u\":\"\xc0\x80\"}", "invalid_utf8", "", "not UTF-8: byte 0xc0 at byte 16; convert the source's text to UTF-8"},
 	{"{\"id\":\"x\",\"\xc0\":1}", "invalid_utf8", "", "not UTF-8: byte 0xc0 at byte 12; convert the source's text to UTF-8"},
+	{"{\"id\":\"x\x80y\"}", "invalid_utf8", "id", `column "id": not UTF-8: byte 0x80 at byte 9; convert the source's text to UTF-8`},
+	{`{"id":"x","tags":["\ud8"]}`, "not_json", "tags[0]", `column "tags[0]": not JSON: the backslash at byte 20 begins no escape that JSON has`},
 	{`{"id":"\ud800"}`, "invalid_utf8", "id", `column "id": \ud800 at byte 8 is half a surrogate pair`},
 	{`{"id":"\ud800\u0041"}`, "invalid_utf8", "id", `column "id": \ud800 at byte 8 is half a surrogate pair`},
 	{`{"id":"\udc00"}`, "invalid_utf8", "id", `column "id": \udc00 at byte 8 is half a surrogate pair`},
@@ -108,6 +110,10 @@ var badRows = []struct{ row, rule, column, message string }{
 	{`{"id":"x","big":1e38}`, "out_of_range", "big", `column "big": 1e38 at byte 17 has more than 38 digits before the point`},
 	{`{"id":"` + strings.Repeat("x", 400) + `"}`, "too_large", "", "the row has 409 bytes, more than the 400 allowed"},
 	{
+		`{"id":"x","d":"` + strings.Repeat("ß", 100) + `"}`, "wrong_type", "d", // cut between two letters
+		`column "d": expected a number, got the string "` + strings.Repeat("ß", 31) + `… at byte 15; send it without quotes, or declare the column string`,
+	},
+	{
 		`{"id":` + strings.Repeat("7", 100) + `}`, "wrong_type", "id",
 		`column "id": expected a string, got the number ` + strings.Repeat("7", 64) + `… at byte 7; put it in quotes at the source, or declare the column long, double or decimal`,
 	},
@@ -124,8 +130,9 @@ func TestBadRows(t *testing.T) {
 	quarantine := newDecoder(t, allTypes(), Options{OnNewField: Quarantine})
 	for d, rows := range map[*Decoder][]struct{ row, rule, column, message string }{ignore: badRows, quarantine: newFields} {
 		for _, c := range rows {
-			// In the middle of good rows, which it must leave alone.
-			msg := full + "\n" + c.row + "\n" + full
+			// In the middle of good rows, which it must leave alone, and where a
+			// longer row has left its bytes.
+			msg := full + "\n" + full + full + "\n" + c.row + "\n" + full
 			if c.row[0] == '[' { // an array's element
 				c.row = c.row[1 : len(c.row)-1]
 			}
@@ -133,13 +140,12 @@ func TestBadRows(t *testing.T) {
 				t.Fatal(err)
 			}
 			rec, _, bad := d.Flush()
-			if len(bad) != 1 {
-				t.Errorf("%s: %d bad rows", c.row, len(bad))
-				continue
+			if len(bad) != 2 {
+				t.Fatalf("%s: %d bad rows", c.row, len(bad))
 			}
-			want := BadRow{Partition: "p", Offset: 4, Raw: []byte(c.row), Class: ClassDecode, Rule: c.rule, Column: c.column, Message: c.message}
-			if !reflect.DeepEqual(bad[0], want) {
-				t.Errorf("%s:\n got %+v\nwant %+v", c.row, bad[0], want)
+			want := BadRow{Partition: "p", Offset: 5, Raw: []byte(c.row), Class: ClassDecode, Rule: c.rule, Column: c.column, Message: c.message}
+			if !reflect.DeepEqual(bad[1], want) {
+				t.Errorf("%s:\n got %+v\nwant %+v", c.row, bad[1], want)
 			}
 			if rec.NumRows() != 2 {
 				t.Fatalf("%s: %d good rows", c.row, rec.NumRows())

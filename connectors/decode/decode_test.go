@@ -2,6 +2,7 @@ package decode
 
 import (
 	"fmt"
+	"math/bits"
 	"reflect"
 	"strings"
 	"testing"
@@ -38,9 +39,20 @@ func allTypes() *arrow.Schema {
 	}, nil)
 }
 
+// dirty is memory as an allocator that reuses it would give it.
+type dirty struct{ memory.Allocator }
+
+func (a dirty) Allocate(size int) []byte {
+	b := a.Allocator.Allocate(size)
+	for i := range b {
+		b[i] = 0xdd
+	}
+	return b
+}
+
 func newDecoder(t testing.TB, s *arrow.Schema, o Options) *Decoder {
 	t.Helper()
-	mem := memory.NewCheckedAllocator(memory.NewGoAllocator())
+	mem := memory.NewCheckedAllocator(dirty{memory.NewGoAllocator()})
 	p, err := NewPlan(s, o)
 	if err != nil {
 		t.Fatal(err)
@@ -121,6 +133,7 @@ func TestValues(t *testing.T) {
 		{"ts", `100000000000`, "1973-03-03 09:46:40Z"},
 		{"ts", `1769848200123`, "2026-01-31 08:30:00.123Z"},
 		{"ts", `1769848200123456`, "2026-01-31 08:30:00.123456Z"},
+		{"ts", `176984820012345678`, "1975-08-11 10:27:00.012345Z"},
 		{"ts", `1769848200123456789`, "2026-01-31 08:30:00.123456Z"},
 		{"ts", `1769848200.1234567`, "2026-01-31 08:30:00.123456Z"},
 		{"ts", `1.7698482e9`, "2026-01-31 08:30:00Z"},
@@ -156,6 +169,25 @@ func TestValues(t *testing.T) {
 	}
 }
 
+// TestSpecial tries every byte at every place of a word, before every byte.
+func TestSpecial(t *testing.T) {
+	for v := range 1 << 16 {
+		c, after := byte(v), uint64(v>>8)
+		ends := c == '"' || c == '\\' || c < 0x20
+		for at := range 8 {
+			x := uint64(0x6161616161616161)
+			x = x&^(0xff<<(8*at)) | uint64(c)<<(8*at)
+			if at < 7 {
+				x = x&^(0xff<<(8*at+8)) | after<<(8*at+8)
+			}
+			first := func(flags uint64) bool { return flags != 0 && bits.TrailingZeros64(flags)/8 == at }
+			if first(special(x)) != (ends || c >= 0x80) || first(specialASCII(x)) != ends {
+				t.Fatalf("byte %#x at %d of %#x: flags %#x, %#x", c, at, x, special(x), specialASCII(x))
+			}
+		}
+	}
+}
+
 func TestMessages(t *testing.T) {
 	type row struct {
 		offset int64
@@ -186,6 +218,8 @@ func TestMessages(t *testing.T) {
 		{name: "two objects on a line", data: `{"a":1}{"a":2}`, bad: []row{{7, `{"a":1}{"a":2}`}}},
 		{name: "an array", data: "[{\"a\":1},\n{\"a\":2} , 5,{\"a\":3}]", good: []row{{7, `{"a":1}`}, {7, `{"a":2}`}, {7, `{"a":3}`}}, bad: []row{{7, `5`}}},
 		{name: "an array's rows share its line's offset", perRow: true, data: "[{\"a\":1},{\"a\":2}]\n{\"a\":3}", good: []row{{7, `{"a":1}`}, {7, `{"a":2}`}, {8, `{"a":3}`}}},
+		{name: "lines that are no objects", data: "{\"a\":1}\n5", good: []row{{7, `{"a":1}`}}, bad: []row{{7, `5`}}},
+		{name: "an array without commas", data: `[{"a":1}{"a":2}]`, bad: []row{{7, `[{"a":1}{"a":2}]`}}},
 		{name: "an array of nothing", data: "[ ]"},
 		{name: "an array in an array", data: `[[{"a":1}]]`, bad: []row{{7, `[{"a":1}]`}}},
 		{name: "a broken array", data: `[{"a":1},{"a":2]`, bad: []row{{7, `[{"a":1},{"a":2]`}}},

@@ -115,6 +115,9 @@ func TestRuns(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	if d.Bad() != 2 {
+		t.Errorf("%d bad rows", d.Bad())
+	}
 	rec, runs, bad := d.Flush()
 	defer rec.Release()
 	want := []batch.Run{

@@ -311,8 +311,8 @@ func (d *Decoder) float64(c *column, b []byte, i, idx int) int {
 }
 
 func (d *Decoder) float32(c *column, b []byte, i, idx int) int {
-	// Rounding a rounded float64 would round twice: small exact integers only.
-	if v, end := plainInt(b, i); end >= 0 && v != 0 && v > -1<<24 && v < 1<<24 {
+	// Not by way of a float64, which would round twice. Zero may have a sign.
+	if v, end := plainInt(b, i); end >= 0 && v != 0 {
 		c.f32[idx] = float32(v)
 		return end
 	}

@@ -8,7 +8,6 @@ import (
 )
 
 const (
-	low7  = 0x7f7f7f7f7f7f7f7f
 	high1 = 0x8080808080808080
 	ones  = 0x0101010101010101
 )
@@ -18,11 +17,12 @@ const (
 // ASCII. The lowest flag is exact; higher ones may be false.
 //
 // Flipping bit 1 puts the quote (0x22) next to the control characters, so that
-// one subtraction finds both; see "Bit Twiddling Hacks", hasless(v, n).
+// one subtraction finds both; see "Bit Twiddling Hacks", hasless(v, n). What is
+// not ASCII keeps its top bit in at least one of the two differences.
 func special(x uint64) uint64 {
 	q := x ^ 0x02*ones
 	s := x ^ '\\'*ones
-	return ((q - 0x21*ones) | (s - ones) | x) & high1
+	return ((q - 0x21*ones) | (s - ones)) & high1
 }
 
 // specialASCII is special without what is not ASCII.

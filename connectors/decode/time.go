@@ -203,7 +203,7 @@ func (d *Decoder) unixTime(c *column, b []byte, i, idx int) int {
 	return end
 }
 
-// fromUnix turns a Unix time of up to 18 digits, whose size tells its unit, into microseconds.
+// fromUnix turns a Unix time of up to 18 characters, whose size tells its unit, into microseconds.
 func fromUnix(v int64) int64 {
 	switch a := max(v, -v); {
 	case a < 1e11:
@@ -212,12 +212,8 @@ func fromUnix(v int64) int64 {
 		return v * 1000
 	case a < 1e17:
 		return v
-	default:
-		us := v / 1000
-		if v%1000 < 0 {
-			us--
-		}
-		return us
+	default: // positive: there is no room for a minus
+		return v / 1000
 	}
 }
 
