@@ -6,7 +6,6 @@ import (
 	"math"
 
 	"github.com/apache/arrow/go/v17/arrow"
-	"github.com/apache/arrow/go/v17/arrow/array"
 	"github.com/apache/arrow/go/v17/arrow/memory"
 
 	"github.com/tidemill/tidemill/internal/batch"
@@ -25,6 +24,10 @@ const pad = 32
 
 // minRows is the room a decoder begins with.
 const minRows = 256
+
+// keepScratch is how much scratch memory of each kind a decoder keeps after a
+// flush; one huge row must not be paid for forever.
+const keepScratch = 1 << 20
 
 // Position says where in its source a message stands.
 type Position struct {
@@ -314,95 +317,4 @@ func (d *Decoder) endRun() {
 		d.runs = batch.AppendRun(d.runs, d.run)
 	}
 	d.run = batch.Run{}
-}
-
-// Flush returns what came in since the last flush: the good rows as a record
-// with the plan's schema, which the caller releases and which may have no
-// rows; where those rows came from, in their order; and the bad rows in theirs.
-func (d *Decoder) Flush() (rec arrow.Record, runs []batch.Run, bad []BadRow) {
-	bad, d.bad = d.bad, nil
-	if d.rows == 0 {
-		b := array.NewRecordBuilder(d.mem, d.plan.landed)
-		defer b.Release()
-		return b.NewRecord(), nil, bad
-	}
-	d.endRun()
-	runs, d.runs = d.runs, nil
-	n := d.rows
-	cols := make([]arrow.Array, 0, len(d.root.fields)+3)
-	add := func(data *array.Data) {
-		cols = append(cols, array.MakeFromData(data))
-		data.Release()
-	}
-	for i := range d.root.fields {
-		add(d.root.fields[i].take(d.mem, n))
-	}
-	add(sources(d.mem, runs, n, d.sourceBytes))
-	add(offsets(d.mem, runs, n))
-	d.raw.hintRows = withSlack(n)
-	add(d.raw.take(d.mem, n))
-	rec = array.NewRecord(d.plan.landed, cols, int64(n))
-	for _, c := range cols {
-		c.Release()
-	}
-	d.clear()
-	return rec, runs, bad
-}
-
-// clear forgets all rows; their buffers have gone elsewhere.
-func (d *Decoder) clear() {
-	d.rows, d.rowCap, d.sourceBytes = 0, 0, 0
-	d.runs, d.run, d.bad = nil, batch.Run{}, nil
-	if const1M := 1 << 20; cap(d.frame) > const1M {
-		d.frame = nil
-	}
-}
-
-// Reset forgets all rows and gives their memory back. The decoder can go on.
-func (d *Decoder) Reset() {
-	for i := range d.root.fields {
-		d.root.fields[i].reset()
-	}
-	d.raw.reset()
-	d.clear()
-}
-
-// sources builds the source column: each run's partition, once for each of its rows.
-func sources(mem memory.Allocator, runs []batch.Run, n, size int) *array.Data {
-	ends, text := memory.NewResizableBuffer(mem), memory.NewResizableBuffer(mem)
-	defer ends.Release()
-	defer text.Release()
-	ends.Resize((n + 1) * 4)
-	text.Resize(size)
-	o, buf := arrow.Int32Traits.CastFromBytes(ends.Bytes()), text.Bytes()
-	o[0] = 0
-	row, at := 0, 0
-	for _, r := range runs {
-		part := buf[at : at+r.Rows*len(r.Partition)]
-		for done := copy(part, r.Partition); done < len(part); {
-			done += copy(part[done:], part[:done])
-		}
-		for range r.Rows {
-			at += len(r.Partition)
-			row++
-			o[row] = int32(at)
-		}
-	}
-	return array.NewData(arrow.BinaryTypes.String, n, []*memory.Buffer{nil, ends, text}, nil, 0, 0)
-}
-
-// offsets builds the offset column.
-func offsets(mem memory.Allocator, runs []batch.Run, n int) *array.Data {
-	buf := memory.NewResizableBuffer(mem)
-	defer buf.Release()
-	buf.Resize(n * 8)
-	o := arrow.Int64Traits.CastFromBytes(buf.Bytes())
-	row := 0
-	for _, r := range runs {
-		for k := range r.Rows {
-			o[row] = r.Offset(k)
-			row++
-		}
-	}
-	return array.NewData(arrow.PrimitiveTypes.Int64, n, []*memory.Buffer{nil, buf}, nil, 0, 0)
 }
