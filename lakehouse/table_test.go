@@ -361,6 +361,20 @@ func TestCheckpointOnly(t *testing.T) {
 	}
 }
 
+func TestGapInTheLog(t *testing.T) {
+	store := mem.New()
+	tbl := mustCreate(t, store, CreateOptions{})
+	for range 5 {
+		mustCommit(t, tbl, Commit{})
+	}
+	if err := store.Delete(t.Context(), "tables/t/"+commitKey(2)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(t.Context(), store, "tables/t"); err == nil || !strings.Contains(err.Error(), "damaged log: version 2") {
+		t.Errorf("got %v", err)
+	}
+}
+
 // TestSleeper: a writer that slept while its next versions were written and cleaned up
 // must not write them a second time.
 func TestSleeper(t *testing.T) {
