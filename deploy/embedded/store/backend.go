@@ -45,44 +45,60 @@ var errTaken = errors.New("object exists")
 
 // PutObject implements the gateway's backend interface.
 func (b *backend) PutObject(ctx context.Context, in s3response.PutObjectInput) (s3response.PutObjectOutput, error) {
-	bucket, key := *in.Bucket, *in.Key
-	path := filepath.Join(bucket, key) // relative: the working directory is the data directory
-	var unlock func()
-	out, err := b.PutObjectWithPostFunc(ctx, in, func(f *os.File) error {
-		// The content has arrived; nothing is visible yet.
-		if in.IfNoneMatch != nil && *in.IfNoneMatch == "*" {
-			// Held until the object is published. Never while a client sends: it could stall others.
-			mu := &b.locks[maphash.String(b.seed, path)%stripes]
+	if in.IfNoneMatch != nil && *in.IfNoneMatch == "*" {
+		return b.putIfAbsent(ctx, in)
+	}
+	return b.put(ctx, in, func() error { return nil })
+}
+
+// putIfAbsent checks twice under the key's lock: before the gateway looks at metadata
+// that may be stale, and when the content has arrived, where the lock is held until the
+// object is published. Never in between, while a client sends: it could stall others.
+func (b *backend) putIfAbsent(ctx context.Context, in s3response.PutObjectInput) (s3response.PutObjectOutput, error) {
+	mu := &b.locks[maphash.String(b.seed, *in.Bucket+"/"+*in.Key)%stripes]
+	mu.Lock()
+	err := b.checkFree(*in.Bucket, *in.Key)
+	mu.Unlock()
+	var out s3response.PutObjectOutput
+	if err == nil {
+		locked := false
+		out, err = b.put(ctx, in, func() error {
 			mu.Lock()
-			unlock = mu.Unlock
-			if err := b.checkFree(bucket, key, path); err != nil {
-				return err
-			}
+			locked = true
+			return b.checkFree(*in.Bucket, *in.Key)
+		})
+		if locked {
+			mu.Unlock()
 		}
-		if b.sync {
-			return f.Sync()
-		}
-		return nil
-	})
-	if unlock != nil {
-		unlock()
 	}
 	if errors.Is(err, errTaken) {
 		return out, s3err.GetPreconditionFailedErr(s3err.ConditionIfNoneMatch)
 	}
+	return out, err
+}
+
+// put stores an object; arrived is called when its content is there and it is not
+// visible yet, and can refuse it.
+func (b *backend) put(ctx context.Context, in s3response.PutObjectInput, arrived func() error) (s3response.PutObjectOutput, error) {
+	out, err := b.PutObjectWithPostFunc(ctx, in, func(f *os.File) error {
+		if err := arrived(); err != nil || !b.sync {
+			return err
+		}
+		return f.Sync()
+	})
 	if err == nil && b.sync {
-		// Unknown to the client as success until this is done.
-		if serr := syncDirs(filepath.Dir(path)); serr != nil {
+		// The client has no answer before this is done.
+		if serr := syncDirs(filepath.Join(*in.Bucket, filepath.Dir(*in.Key))); serr != nil {
 			return s3response.PutObjectOutput{}, fmt.Errorf("sync directory: %w", serr)
 		}
 	}
 	return out, err
 }
 
-// checkFree returns errTaken when there is an object at path, and removes metadata
-// that a crash left without an object.
-func (b *backend) checkFree(bucket, key, path string) error {
-	switch fi, err := os.Stat(path); {
+// checkFree returns errTaken when there is an object, and removes metadata that a crash
+// left without one. Paths are relative: the working directory is the data directory.
+func (b *backend) checkFree(bucket, key string) error {
+	switch fi, err := os.Stat(filepath.Join(bucket, key)); {
 	case err == nil && !fi.IsDir():
 		return errTaken
 	case err == nil:
@@ -96,26 +112,19 @@ func (b *backend) checkFree(bucket, key, path string) error {
 	return nil
 }
 
-// syncedDirs are directories whose own entry is known to be on disk.
-var syncedDirs sync.Map
-
-// syncDirs puts the entries of dir on disk, and once those of the directories above it.
+// syncDirs puts the entries of dir and of the directories above it on disk: any of them
+// may be new, the gateway removes and makes them as objects come and go. A directory
+// with nothing new costs microseconds.
 func syncDirs(dir string) error {
-	if err := syncDir(dir); err != nil {
-		return err
-	}
-	for d := dir; d != "."; {
-		if _, done := syncedDirs.Load(d); done {
-			return nil
-		}
-		parent := filepath.Dir(d)
-		if err := syncDir(parent); err != nil {
+	for {
+		if err := syncDir(dir); err != nil {
 			return err
 		}
-		syncedDirs.Store(d, nil)
-		d = parent
+		if dir == "." {
+			return nil
+		}
+		dir = filepath.Dir(dir)
 	}
-	return nil
 }
 
 // syncDir syncs one directory. One that is gone, with a last object deleted meanwhile,
@@ -123,7 +132,6 @@ func syncDirs(dir string) error {
 func syncDir(dir string) error {
 	d, err := os.Open(dir)
 	if errors.Is(err, fs.ErrNotExist) {
-		syncedDirs.Delete(dir)
 		return nil
 	}
 	if err != nil {

@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/versity/versitygw/backend/meta"
@@ -45,7 +46,7 @@ type Store struct {
 	stopping chan struct{} // closed by Stop
 	stopOnce sync.Once
 	done     chan struct{} // closed when the supervisor has ended, and so the child
-	proc     *child        // of the first start; later ones are the supervisor's
+	proc     atomic.Pointer[child]
 }
 
 // child is one process.
@@ -84,14 +85,16 @@ func Start(ctx context.Context, o Options) (*Store, error) {
 		opts: o, config: append(line, '\n'), sidecar: cfg.Sidecar != "",
 		stopping: make(chan struct{}), done: make(chan struct{}),
 	}
-	if s.proc, err = s.spawn(); err != nil {
+	c, err := s.spawn()
+	if err != nil {
 		return nil, fmt.Errorf("object store: %w", err)
 	}
-	if err := s.waitReady(ctx, s.proc); err != nil {
-		s.proc.end(shutdownGrace)
+	if err := s.waitReady(ctx, c); err != nil {
+		c.end(shutdownGrace)
 		return nil, fmt.Errorf("object store: %w", err)
 	}
-	go s.supervise()
+	s.proc.Store(c)
+	go s.supervise(c)
 	return s, nil
 }
 
@@ -122,6 +125,9 @@ func hasAttributes(dir string) bool {
 	defer f.Close()
 	return meta.XattrMeta{}.StoreAttribute(f, "", "", "tidemill-probe", []byte("1")) == nil
 }
+
+// Pid is the id of the store's process, which changes when it had to be started again.
+func (s *Store) Pid() int { return s.proc.Load().cmd.Process.Pid }
 
 // Sidecar reports whether metadata is kept in files beside the data.
 func (s *Store) Sidecar() bool { return s.sidecar }
@@ -210,11 +216,19 @@ func errOrExit(err error) error {
 	return err
 }
 
+// restartPause is the wait before the first restart, maxRestartPause before any;
+// a child that lasted stableAfter begins anew.
+const (
+	restartPause    = 50 * time.Millisecond
+	maxRestartPause = 5 * time.Second
+	stableAfter     = time.Minute
+)
+
 // supervise starts the child again when it ends unasked: its clients see refused
 // connections meanwhile, which they retry.
-func (s *Store) supervise() {
+func (s *Store) supervise(c *child) {
 	defer close(s.done)
-	c, pause := s.proc, 50*time.Millisecond
+	pause := restartPause
 	for {
 		started := time.Now()
 		select {
@@ -224,23 +238,30 @@ func (s *Store) supervise() {
 		case <-c.done:
 		}
 		s.opts.Logger.Error("object store ended, starting it again", "error", errOrExit(c.err), "output", c.last.String())
-		if time.Since(started) > time.Minute {
-			pause = 50 * time.Millisecond
+		if time.Since(started) > stableAfter {
+			pause = restartPause
 		}
-		for next := (*child)(nil); next == nil; {
-			select {
-			case <-s.stopping:
-				return
-			case <-time.After(pause):
-			}
-			pause = min(2*pause, 5*time.Second)
-			var err error
-			if next, err = s.spawn(); err != nil {
-				s.opts.Logger.Error("object store does not start", "error", err)
-				continue
-			}
-			c = next
+		if c = s.restart(&pause); c == nil {
+			return
 		}
+		s.proc.Store(c)
+	}
+}
+
+// restart starts a child, however often it takes; nil when the store shall stop.
+func (s *Store) restart(pause *time.Duration) *child {
+	for {
+		select {
+		case <-s.stopping:
+			return nil
+		case <-time.After(*pause):
+		}
+		*pause = min(2**pause, maxRestartPause)
+		c, err := s.spawn()
+		if err == nil {
+			return c
+		}
+		s.opts.Logger.Error("object store does not start", "error", err)
 	}
 }
 
