@@ -48,7 +48,7 @@ def to_onnx(forest):
     """score = 2 ** -(mean depth of a reading's leaves / path_length(sample size)).
 
     The forest becomes one TreeEnsembleRegressor whose leaves hold depths, where the
-    general converter makes a dozen nodes of every tree.
+    general converter makes 27 nodes of every tree.
     """
     a = {name: [] for name in ["treeids", "nodeids", "featureids", "values", "modes", "truenodeids", "falsenodeids"]}
     leaves = {name: [] for name in ["treeids", "nodeids", "ids", "weights"]}
