@@ -1,6 +1,8 @@
 package embedded
 
 import (
+	"time"
+
 	dc "go.temporal.io/server/common/dynamicconfig"
 )
 
@@ -18,6 +20,10 @@ func dynamicConfig() dc.StaticClient {
 		dc.TimerProcessorMaxPollRPS.Key():      polls,
 		dc.VisibilityProcessorMaxPollRPS.Key(): polls,
 		dc.OutboundProcessorMaxPollRPS.Key():   polls,
+
+		// Who waits for a workflow's result is told by a channel that drops what comes too
+		// fast, and then asks again only after this time; the default is 20 s.
+		dc.HistoryLongPollExpirationInterval.Key(): 2 * time.Second,
 
 		// More partitions of a task queue would only forward to one another.
 		dc.MatchingNumTaskqueueReadPartitions.Key():  1,

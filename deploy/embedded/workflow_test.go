@@ -89,7 +89,13 @@ func (a *activities) Step(_ context.Context, sent int64) error {
 
 func work(tb testing.TB, c client.Client, a *activities) {
 	tb.Helper()
-	w := worker.New(c, queue, worker.Options{StickyScheduleToStartTimeout: time.Second})
+	w := worker.New(c, queue, worker.Options{
+		StickyScheduleToStartTimeout: time.Second,
+		// With the default of two, tasks that find no poller waiting go through the
+		// database after 200 ms, and everything behind them with them.
+		MaxConcurrentWorkflowTaskPollers: 16,
+		MaxConcurrentActivityTaskPollers: 16,
+	})
 	w.RegisterWorkflow(counter)
 	w.RegisterWorkflow(steps)
 	w.RegisterActivity(a)
