@@ -417,7 +417,7 @@ const interruptedAsTimeout = answerLost
 // before what it acked, as consumers do.
 func (c *chaos) process(n uint64) {
 	r := seeded(c.seed<<16 + n)
-	acked := map[string]int64{}
+	acked := &acks{upTo: map[string]int64{}}
 	for life := uint64(0); ; life++ {
 		store := c.flaky(c.seed<<32 + n<<16 + life)
 		store.calm.Store(true) // reading a long log without one failure takes for ever
@@ -450,15 +450,22 @@ func (c *chaos) process(n uint64) {
 	}
 }
 
+// acks are a consumer's offsets: all below were acked. A dead process's goroutine may be late.
+type acks struct {
+	sync.Mutex
+	upTo map[string]int64
+}
+
 // deliver appends until all is acked; false: the process died.
-func (c *chaos) deliver(a *Appender, seed uint64, acked map[string]int64, died chan struct{}) bool {
+func (c *chaos) deliver(a *Appender, seed uint64, acked *acks, died chan struct{}) bool {
 	r := seeded(seed)
-	var mu sync.Mutex // acked
 	var wg sync.WaitGroup
 	ctx, cancel := context.WithCancel(c.t.Context())
 	defer cancel()
 	for p, total := range c.offsets {
-		start := max(0, acked[p]-int64(r.IntN(30)))
+		acked.Lock()
+		start := max(0, acked.upTo[p]-int64(r.IntN(30)))
+		acked.Unlock()
 		type span struct{ first, last int64 }
 		var spans []span
 		for at := start; at < total; {
@@ -482,12 +489,12 @@ func (c *chaos) deliver(a *Appender, seed uint64, acked map[string]int64, died c
 					rec := rows(memory.DefaultAllocator, run)
 					for {
 						out, err := a.Append(ctx, Append{Record: rec, Runs: []batch.Run{run}, Settled: func() batch.Claims {
-							mu.Lock()
-							defer mu.Unlock()
-							if wr.IntN(2) == 0 || acked[p] == 0 {
+							acked.Lock()
+							defer acked.Unlock()
+							if wr.IntN(2) == 0 || acked.upTo[p] == 0 {
 								return nil
 							}
-							return batch.Claims{p: {{First: 0, Last: acked[p] - 1}}}
+							return batch.Claims{p: {{First: 0, Last: acked.upTo[p] - 1}}}
 						}})
 						if err == nil {
 							if out.Record != nil {
@@ -500,15 +507,15 @@ func (c *chaos) deliver(a *Appender, seed uint64, acked map[string]int64, died c
 						}
 					}
 					rec.Release()
-					mu.Lock()
+					acked.Lock()
 					finished[index[s]] = true
 					for i, ok := range finished {
 						if !ok {
 							break
 						}
-						acked[p] = max(acked[p], spans[i].last+1)
+						acked.upTo[p] = max(acked.upTo[p], spans[i].last+1)
 					}
-					mu.Unlock()
+					acked.Unlock()
 				}
 			})
 		}

@@ -239,8 +239,12 @@ func (t *Table) info(c *Commit) *delta.CommitInfo {
 	if op == "" {
 		op = "WRITE"
 	}
+	params := delta.Parameters(c.Parameters)
+	if params == nil {
+		params = delta.Parameters{} // some readers take no null
+	}
 	return &delta.CommitInfo{
-		Timestamp: t.opt.now().UnixMilli(), Operation: op, OperationParameters: c.Parameters,
+		Timestamp: t.opt.now().UnixMilli(), Operation: op, OperationParameters: params,
 		IsBlindAppend: len(c.Removes) == 0 && c.metadata == nil, EngineInfo: delta.EngineInfo, TxnID: uuid.NewString(),
 	}
 }

@@ -24,8 +24,10 @@ const (
 // Bounds are such that a reader who skips a file by them never skips a row: a float
 // column with NaN or an infinity has none, because readers disagree on NaN's order;
 // timestamps are floored and ceiled to the milliseconds that the format has; a string
-// bound is cut at 32 runes and the upper one then raised. Booleans, binary, lists and
-// maps have none. rec must not hold the partition columns.
+// bound is cut at 32 runes and the upper one then raised. Binary, lists and maps have
+// none. Booleans have them because delta-rs takes their absence, next to its own
+// expectation of them, to mean that no value can match. rec must not hold the partition
+// columns.
 func Stats(rec arrow.Record) string {
 	var b statsBuilder
 	s := b.fields(rec.Schema().Fields(), rec.Columns(), nil)
@@ -144,6 +146,9 @@ func columnBounds(col arrow.Array, valid []bool) (lo, hi []byte, ok bool) {
 		return appendDecimal(nil, l, scale), appendDecimal(nil, h, scale), true
 	case *array.String:
 		return stringBounds(a, valid)
+	case *array.Boolean:
+		l, h := boolExtremes(a, valid)
+		return strconv.AppendBool(nil, l), strconv.AppendBool(nil, h), true
 	}
 	return nil, nil, false
 }
@@ -200,6 +205,17 @@ func decimalExtremes(values []decimal128.Num, valid []bool) (lo, hi decimal128.N
 			lo = v
 		case hi.Less(v):
 			hi = v
+		}
+	}
+	return lo, hi
+}
+
+func boolExtremes(a *array.Boolean, valid []bool) (lo, hi bool) {
+	lo = true
+	for i := range a.Len() {
+		if valid == nil || valid[i] {
+			v := a.Value(i)
+			lo, hi = lo && v, hi || v
 		}
 	}
 	return lo, hi
