@@ -1,0 +1,245 @@
+package connectors
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"gopkg.in/yaml.v3"
+
+	"github.com/tidemill/tidemill/internal/problem"
+)
+
+// Config is one connector: a Benthos config whose output is `lakehouse`.
+type Config struct {
+	Name  string // the file's name without its ending
+	File  string
+	Table string // the contract its rows are checked against
+	Input string // the Benthos name of its input
+
+	root *yaml.Node
+	src  []byte
+}
+
+// ReadConfig reads a connector file far enough to know its table and input.
+// What is wrong with the file itself is a problem.List; see [Engine.Lint] for
+// the rest.
+func ReadConfig(path string) (*Config, error) {
+	src, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("read connector: %w", err)
+	}
+	return ParseConfig(path, src)
+}
+
+// ParseConfig is [ReadConfig] for bytes at hand; file is what problems call them.
+func ParseConfig(file string, src []byte) (*Config, error) {
+	var doc yaml.Node
+	if err := yaml.Unmarshal(src, &doc); err != nil {
+		return nil, problem.List{{File: file, Line: yamlErrorLine(err), Message: "not valid YAML: " + strings.TrimPrefix(err.Error(), "yaml: ")}}
+	}
+	c := &Config{Name: strings.TrimSuffix(filepath.Base(file), filepath.Ext(file)), File: file, src: src}
+	if len(doc.Content) == 0 || doc.Content[0].Kind != yaml.MappingNode {
+		return nil, problem.List{{File: file, Line: 1, Message: "a connector is a Benthos config: write `input:` and `output: {lakehouse: {table: …}}`"}}
+	}
+	c.root = doc.Content[0]
+
+	var ps problem.List
+	in, out := child(c.root, "input"), child(c.root, "output")
+	if in == nil || in.Kind != yaml.MappingNode {
+		ps.Addf(file, lineOf(in, c.root), "input", "missing; name the source to read, for example `input: {kafka_franz: {…}}`")
+	} else {
+		c.Input = componentName(in)
+	}
+	var table *yaml.Node
+	lake := child(out, "lakehouse")
+	if lake != nil {
+		table = child(lake, "table")
+	}
+	switch {
+	case lake == nil:
+		ps.Addf(file, lineOf(out, c.root), "output", "must be `lakehouse: {table: …}`; to send rows elsewhere as well, use the contract's sinks or a second connector")
+	case table == nil || table.Kind != yaml.ScalarNode || table.Value == "":
+		ps.Addf(file, lineOf(lake, out), "output.lakehouse.table", "missing; name the contract in tables/ that the rows must fit")
+	default:
+		c.Table = table.Value
+	}
+	if err := ps.Err(); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// prepared returns the config that is run: every input wrapped so that its
+// messages carry positions.
+func (c *Config) prepared() (string, error) {
+	root := deepCopy(c.root)
+	wrapInput(c, child(root, "input"), c.hasProcessors())
+	out, err := yaml.Marshal(root)
+	if err != nil {
+		return "", fmt.Errorf("encode connector: %w", err)
+	}
+	return string(out), nil
+}
+
+// hasProcessors says whether the user's config changes messages on their way;
+// without processors, rows can travel in blocks.
+func (c *Config) hasProcessors() bool {
+	for _, at := range []*yaml.Node{child(c.root, "pipeline"), child(c.root, "input")} {
+		if p := child(at, "processors"); p != nil && len(p.Content) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// nested lists the inputs that hold other inputs, each of which is wrapped by itself.
+var nested = map[string]bool{"broker": true, "sequence": true}
+
+// replayed lists the inputs whose own replaying of rejected messages is
+// switched off, because the wrapper replays them under the positions they had.
+var replayed = map[string]bool{"file": true, "generate": true, "kafka_franz": true, "kafka": true}
+
+func wrapInput(c *Config, in *yaml.Node, processors bool) {
+	kind := componentName(in)
+	conf := child(in, kind)
+	if nested[kind] {
+		if list := child(conf, "inputs"); list != nil {
+			for _, sub := range list.Content {
+				wrapInput(c, sub, processors || child(in, "processors") != nil)
+			}
+			return
+		}
+	}
+	if replayed[kind] && conf != nil && conf.Kind == yaml.MappingNode {
+		setScalar(conf, "auto_replay_nacks", "false", "!!bool")
+	}
+	if kind == "file" && child(conf, "codec") == nil {
+		numberLines(conf, processors)
+	}
+	inner := *in
+	*in = *mapping(sourceInput, mapping(
+		"connector", scalar(c.Name, "!!str"),
+		"kind", scalar(kind, "!!str"),
+		"replay", scalar(fmt.Sprint(replayed[kind]), "!!bool"),
+		"input", &inner,
+	))
+}
+
+// numberLines puts our scanner in the place of `lines`, which is also the
+// default, so that rows know their line numbers.
+func numberLines(conf *yaml.Node, processors bool) {
+	rows := mapping("blocks", scalar(fmt.Sprint(!processors), "!!bool"))
+	sc := child(conf, "scanner")
+	if sc == nil {
+		conf.Content = append(conf.Content, scalar("scanner", "!!str"), mapping(rowsScanner, rows))
+		return
+	}
+	for d := child(sc, "decompress"); d != nil; d = child(sc, "decompress") {
+		into := child(d, "into")
+		if into == nil {
+			d.Content = append(d.Content, scalar("into", "!!str"), mapping(rowsScanner, rows))
+			return
+		}
+		sc = into
+	}
+	if l := child(sc, "lines"); l != nil && child(l, "custom_delimiter") == nil {
+		*sc = *mapping(rowsScanner, rows)
+	}
+}
+
+// componentName returns the Benthos name of a component: the one key that is
+// not a common field of all components.
+func componentName(n *yaml.Node) string {
+	if n == nil || n.Kind != yaml.MappingNode {
+		return ""
+	}
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		switch k := n.Content[i].Value; k {
+		case "label", "processors":
+		case "type":
+			return n.Content[i+1].Value
+		default:
+			return k
+		}
+	}
+	return ""
+}
+
+func child(n *yaml.Node, key string) *yaml.Node {
+	if n == nil {
+		return nil
+	}
+	if n.Kind == yaml.AliasNode {
+		n = n.Alias
+	}
+	if n.Kind != yaml.MappingNode {
+		return nil
+	}
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		if n.Content[i].Value == key {
+			return n.Content[i+1]
+		}
+	}
+	return nil
+}
+
+func scalar(v, tag string) *yaml.Node {
+	return &yaml.Node{Kind: yaml.ScalarNode, Tag: tag, Value: v}
+}
+
+// mapping builds a mapping node from keys and nodes in turn.
+func mapping(kv ...any) *yaml.Node {
+	n := &yaml.Node{Kind: yaml.MappingNode, Tag: "!!map"}
+	for i := 0; i < len(kv); i += 2 {
+		n.Content = append(n.Content, scalar(kv[i].(string), "!!str"), kv[i+1].(*yaml.Node))
+	}
+	return n
+}
+
+func setScalar(n *yaml.Node, key, value, tag string) {
+	if c := child(n, key); c != nil {
+		*c = *scalar(value, tag)
+		return
+	}
+	n.Content = append(n.Content, scalar(key, "!!str"), scalar(value, tag))
+}
+
+// deepCopy copies a tree of nodes; aliases are resolved in the copy.
+func deepCopy(n *yaml.Node) *yaml.Node {
+	if n.Kind == yaml.AliasNode {
+		return deepCopy(n.Alias)
+	}
+	out := *n
+	out.Anchor = ""
+	out.Content = make([]*yaml.Node, len(n.Content))
+	for i, c := range n.Content {
+		out.Content[i] = deepCopy(c)
+	}
+	return &out
+}
+
+func lineOf(n, fallback *yaml.Node) int {
+	if n != nil && n.Line > 0 {
+		return n.Line
+	}
+	if fallback != nil {
+		return fallback.Line
+	}
+	return 1
+}
+
+// yamlErrorLine digs the line out of a YAML error's text, which has it nowhere else.
+func yamlErrorLine(err error) int {
+	var line int
+	for e := err; e != nil; e = errors.Unwrap(e) {
+		if _, rest, ok := strings.Cut(e.Error(), "line "); ok {
+			if _, err := fmt.Sscanf(rest, "%d", &line); err == nil {
+				return line
+			}
+		}
+	}
+	return 0
+}

@@ -1,0 +1,109 @@
+package connectors
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/redpanda-data/benthos/v4/public/service"
+
+	// The components that connectors may use. Blank imports register them
+	// globally; which of them a connector can name is decided by newEnvironment.
+	_ "github.com/redpanda-data/benthos/v4/public/components/io"
+	_ "github.com/redpanda-data/benthos/v4/public/components/pure"
+	_ "github.com/redpanda-data/connect/v4/public/components/kafka"
+
+	"github.com/tidemill/tidemill/internal/problem"
+)
+
+// Engine lints and runs connectors. It is safe for concurrent use.
+type Engine struct {
+	env *service.Environment
+	log *slog.Logger
+	mux Mux
+}
+
+// Mux is where inputs without an address of their own, such as http_server,
+// register their paths.
+type Mux interface {
+	HandleFunc(pattern string, handler func(http.ResponseWriter, *http.Request))
+}
+
+// Options of an [Engine]. Tables may be nil for an engine that only lints.
+type Options struct {
+	Tables Tables
+	Mux    Mux
+	Logger *slog.Logger
+}
+
+// New builds an engine with an environment of its own.
+func New(o Options) (*Engine, error) {
+	env := service.GlobalEnvironment().
+		WithInputs(inputs...).WithOutputs(outputs...).WithBuffers("none").
+		WithMetrics("none").WithTracers("none").Clone()
+	e := &Engine{env: env, log: o.Logger, mux: o.Mux}
+	if e.log == nil {
+		e.log = slog.New(slog.DiscardHandler)
+	}
+	if err := errors.Join(
+		env.RegisterBatchOutput("lakehouse", lakehouseSpec(), newOutput(o.Tables)),
+		env.RegisterBatchInput(sourceInput, sourceSpec(), newSource),
+		env.RegisterBatchInput("host_metrics", hostMetricsSpec(), newHostMetrics),
+		env.RegisterBatchScannerCreator(rowsScanner, rowsScannerSpec(), newRowsScanner),
+	); err != nil {
+		return nil, fmt.Errorf("register components: %w", err)
+	}
+	return e, nil
+}
+
+// inputs and outputs are what the free components of this build bring; those
+// under an enterprise licence stay out.
+var (
+	inputs = []string{
+		"batched", "broker", "dynamic", "file", "generate", "http_client", "http_server", "inproc", "kafka", "kafka_franz",
+		"read_until", "sequence", "socket", "socket_server", "stdin", "subprocess", "websocket",
+	}
+	outputs = []string{"drop", "reject"}
+)
+
+// Run runs a connector until its input ends or ctx is cancelled. It then stops
+// taking in, waits up to grace for what is on its way, and returns nil; what
+// was not committed by then was not acked either and comes again.
+func (e *Engine) Run(ctx context.Context, c *Config, grace time.Duration) error {
+	conf, err := c.prepared()
+	if err != nil {
+		return fmt.Errorf("connector %s: %w", c.Name, err)
+	}
+	b := e.env.NewStreamBuilder()
+	b.SetLogger(e.log.With("connector", c.Name))
+	if e.mux != nil {
+		b.SetHTTPMux(e.mux)
+	}
+	if err := b.SetYAML(conf); err != nil {
+		return problem.List{{File: c.File, Message: err.Error()}}
+	}
+	s, err := b.Build()
+	if err != nil {
+		return problem.List{{File: c.File, Message: err.Error()}}
+	}
+	done := make(chan error, 1)
+	// The stream outlives ctx, so that stopping can be graceful. Its Run does
+	// not return by itself once it has been stopped.
+	running, end := context.WithCancel(context.WithoutCancel(ctx))
+	defer end()
+	go func() { done <- s.Run(running) }()
+	select {
+	case err = <-done:
+	case <-ctx.Done():
+		err = s.StopWithin(grace)
+		end()
+		<-done
+	}
+	if err != nil && !errors.Is(err, context.Canceled) {
+		return fmt.Errorf("connector %s: %w", c.Name, err)
+	}
+	return nil
+}

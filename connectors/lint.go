@@ -1,0 +1,145 @@
+package connectors
+
+import (
+	"fmt"
+	"os"
+	"regexp"
+	"strings"
+
+	"gopkg.in/yaml.v3"
+
+	"github.com/redpanda-data/benthos/v4/public/service"
+
+	"github.com/tidemill/tidemill/internal/problem"
+)
+
+// Lint checks a connector against everything that can be known without
+// running it: Benthos' own linter with our output's schema, Bloblang included,
+// and what exactly-once forbids. tables are the names of the contracts there
+// are. The result lists every problem at once; nil means there is none.
+func (e *Engine) Lint(c *Config, tables []string) problem.List {
+	var ps problem.List
+	lints, err := e.env.FullConfigSchema("", "").NewStreamConfigLinter().SetSkipEnvVarCheck(true).LintYAML(c.src)
+	if err != nil {
+		ps.Addf(c.File, yamlErrorLine(err), "", "%v", err)
+	}
+	for _, l := range lints {
+		ps.Add(problem.Problem{File: c.File, Line: l.Line, Column: l.Column, Field: fieldAt(c.root, l.Line), Message: lintMessage(l)})
+	}
+	ps.Add(missingEnv(c)...)
+	ps.Add(deliveryProblems(c)...)
+	if lake := child(child(c.root, "output"), "lakehouse"); lake != nil && len(tables) >= 0 {
+		known := false
+		for _, t := range tables {
+			known = known || t == c.Table
+		}
+		if !known {
+			have := "there is none yet"
+			if len(tables) > 0 {
+				have = "there are: " + strings.Join(tables, ", ")
+			}
+			ps.Addf(c.File, lineOf(child(lake, "table"), lake), "output.lakehouse.table", "no contract tables/%s.yaml (%s); write one or correct the name", c.Table, have)
+		}
+	}
+	return ps
+}
+
+func lintMessage(l service.Lint) string {
+	switch l.Type {
+	case service.LintUnknown:
+		return l.What + "; check its spelling and indentation, or remove it"
+	case service.LintMissing:
+		return l.What + "; add it"
+	case service.LintDeprecated:
+		return l.What + "; use its successor"
+	}
+	return l.What
+}
+
+var envVar = regexp.MustCompile(`\$\{([A-Za-z_][A-Za-z0-9_]*)\}`)
+
+// missingEnv finds variables without a default that the environment lacks;
+// Benthos would silently put nothing in their place.
+func missingEnv(c *Config) (ps problem.List) {
+	for i, line := range strings.Split(string(c.src), "\n") {
+		if t := strings.TrimSpace(line); strings.HasPrefix(t, "#") {
+			continue
+		}
+		for _, m := range envVar.FindAllStringSubmatch(line, -1) {
+			if _, ok := os.LookupEnv(m[1]); !ok {
+				ps.Addf(c.File, i+1, fieldAt(c.root, i+1), "environment variable %s is not set; set it, or give a default as ${%s:default}", m[1], m[1])
+			}
+		}
+	}
+	return ps
+}
+
+// deliveryProblems finds what would ack a message before its rows are safe, or
+// make its position useless.
+func deliveryProblems(c *Config) (ps problem.List) {
+	if b := child(c.root, "buffer"); b != nil && componentName(b) != "none" {
+		ps.Addf(c.File, b.Line, "buffer", "a buffer acks messages before their rows are committed, so a crash would lose them; remove it (batches are formed by output.lakehouse.batching)")
+	}
+	if p := child(child(child(child(c.root, "output"), "lakehouse"), "batching"), "processors"); p != nil && len(p.Content) > 0 {
+		ps.Addf(c.File, p.Line, "output.lakehouse.batching.processors", "would hide where rows came from; move them to pipeline.processors")
+	}
+	if p := child(child(c.root, "output"), "processors"); p != nil && len(p.Content) > 0 {
+		ps.Addf(c.File, p.Line, "output.processors", "run after batches are formed and would hide where rows came from; move them to pipeline.processors")
+	}
+	for _, at := range []string{"pipeline", "input"} {
+		walk(child(c.root, at), func(key, value *yaml.Node) {
+			switch key.Value {
+			case "unarchive":
+				ps.Addf(c.File, key.Line, at+".processors.unarchive", "splits a message into several that share one source position, so a crash between them would lose rows; remove it: the lakehouse output takes NDJSON and JSON arrays as they are")
+			case "archive":
+				ps.Addf(c.File, key.Line, at+".processors.archive", "joins messages and loses all but one source position; remove it: the lakehouse output forms batches by itself")
+			}
+		})
+	}
+	return ps
+}
+
+func walk(n *yaml.Node, fn func(key, value *yaml.Node)) {
+	if n == nil {
+		return
+	}
+	if n.Kind == yaml.MappingNode {
+		for i := 0; i+1 < len(n.Content); i += 2 {
+			fn(n.Content[i], n.Content[i+1])
+			walk(n.Content[i+1], fn)
+		}
+		return
+	}
+	for _, c := range n.Content {
+		walk(c, fn)
+	}
+}
+
+// fieldAt names the innermost field that begins at or before a line, as a path.
+func fieldAt(n *yaml.Node, line int) string {
+	var path []string
+	for n != nil {
+		var next *yaml.Node
+		var name string
+		switch n.Kind {
+		case yaml.MappingNode:
+			for i := 0; i+1 < len(n.Content); i += 2 {
+				if n.Content[i].Line <= line {
+					next, name = n.Content[i+1], n.Content[i].Value
+				}
+			}
+		case yaml.SequenceNode:
+			for i, c := range n.Content {
+				if c.Line <= line {
+					next, name = c, fmt.Sprintf("[%d]", i)
+				}
+			}
+		}
+		if next == nil {
+			break
+		}
+		path = append(path, name)
+		n = next
+	}
+	return strings.ReplaceAll(strings.Join(path, "."), ".[", "[")
+}

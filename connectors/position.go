@@ -1,0 +1,225 @@
+package connectors
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"sync"
+
+	"github.com/redpanda-data/benthos/v4/public/service"
+
+	"github.com/tidemill/tidemill/internal/batch"
+)
+
+// Position says where in its source a message stands.
+type Position struct {
+	Partition string // see batch.Durable and batch.Keyed for what a leading ~ or # means
+	Offset    int64  // of the message, or of its first row when PerRow
+	PerRow    bool   // each row of the message has an offset of its own, counted from Offset
+	Rows      int64  // offsets the message covers when PerRow and known before decoding; 0: one
+}
+
+// last is the highest offset that the message is known to cover before it is decoded.
+func (p Position) last() int64 {
+	if p.PerRow && p.Rows > 1 {
+		return p.Offset + p.Rows - 1
+	}
+	return p.Offset
+}
+
+// A Positioner finds the position of the messages of one kind of input. It is
+// called for every message in the order in which the input hands them over,
+// from one goroutine. It returns false for a message without a position, whose
+// rows are then numbered for this run only and not deduplicated after a restart.
+type Positioner interface {
+	Position(m *service.Message) (Position, bool)
+}
+
+// NewPositioner builds a Positioner for one input of a connector.
+type NewPositioner func(connector string) Positioner
+
+// positioners says, by the name of the Benthos input, how its messages are
+// positioned. Inputs that are not here work too; their rows are numbered per run.
+var positioners = map[string]NewPositioner{
+	"kafka_franz": kafkaPositioner,
+	"kafka":       kafkaPositioner,
+	"http_server": httpPositioner,
+	"file":        filePositioner,
+}
+
+type positionFunc func(m *service.Message) (Position, bool)
+
+func (f positionFunc) Position(m *service.Message) (Position, bool) { return f(m) }
+
+// kafkaPositioner reads topic, partition and offset from the metadata that
+// both Kafka inputs set.
+func kafkaPositioner(connector string) Positioner {
+	type key struct {
+		topic     string
+		partition int64
+	}
+	ids := map[key]string{}
+	return positionFunc(func(m *service.Message) (Position, bool) {
+		topic, ok := m.MetaGet("kafka_topic")
+		partition, ok2 := metaInt(m, "kafka_partition")
+		offset, ok3 := metaInt(m, "kafka_offset")
+		if !ok || !ok2 || !ok3 {
+			return Position{}, false
+		}
+		id, ok := ids[key{topic, partition}]
+		if !ok {
+			id = fmt.Sprintf("%s/%s/%d", connector, topic, partition)
+			ids[key{topic, partition}] = id
+		}
+		return Position{Partition: id, Offset: offset}, true
+	})
+}
+
+// httpPositioner makes a request with an Idempotency-Key a partition of its
+// own, whose rows are counted from 0: the same request sent again finds its
+// rows already in.
+func httpPositioner(connector string) Positioner {
+	return positionFunc(func(m *service.Message) (Position, bool) {
+		key, ok := m.MetaGet("Idempotency-Key")
+		if !ok || key == "" {
+			return Position{}, false
+		}
+		return Position{Partition: "#" + connector + "/" + hashHex(key), PerRow: true}, true
+	})
+}
+
+// filePositioner trusts the positions that the rows scanner put on the
+// message; with another scanner (csv, chunker …) it counts messages per path.
+func filePositioner(connector string) Positioner {
+	next := map[string]int64{}
+	return positionFunc(func(m *service.Message) (Position, bool) {
+		if p, ok := scanned(m); ok {
+			p.Partition = connector + "/" + p.Partition
+			return p, true
+		}
+		path, ok := m.MetaGet("path")
+		if !ok {
+			return Position{}, false
+		}
+		n := next[path]
+		next[path] = n + 1
+		return Position{Partition: connector + "/" + path, Offset: n}, true
+	})
+}
+
+func metaInt(m *service.Message, name string) (int64, bool) {
+	v, ok := m.MetaGetMut(name)
+	if !ok {
+		return 0, false
+	}
+	switch n := v.(type) {
+	case int:
+		return int64(n), true
+	case int32:
+		return int64(n), true
+	case int64:
+		return n, true
+	case string:
+		i, err := strconv.ParseInt(n, 10, 64)
+		return i, err == nil
+	}
+	return 0, false
+}
+
+// positionKey and scanKey find a message's position in its context, which
+// survives processors that replace content and metadata.
+type (
+	positionKey struct{}
+	scanKey     struct{}
+)
+
+// stamped is what travels with a message from the wrapped input to the output.
+type stamped struct {
+	Position
+	tracker *tracker
+}
+
+func withPosition(m *service.Message, s *stamped) *service.Message {
+	return m.WithContext(context.WithValue(m.Context(), positionKey{}, s))
+}
+
+func positionOf(m *service.Message) (*stamped, bool) {
+	s, ok := m.Context().Value(positionKey{}).(*stamped)
+	return s, ok
+}
+
+func scanned(m *service.Message) (Position, bool) {
+	p, ok := m.Context().Value(scanKey{}).(Position)
+	return p, ok
+}
+
+// maxGap is how many offsets a source may skip between two messages it hands
+// over one after the other for them to count as settled together. Transaction
+// markers and compaction leave small gaps. A larger one is more likely a
+// consumer that was moved, and the offsets in between must stay open in case
+// it is moved back.
+const maxGap = 1000
+
+// tracker follows one partition of one running input: what was handed over,
+// in order, and up to where all of it has been acked.
+type tracker struct {
+	mu      sync.Mutex
+	pending []delivery // in order of offsets; the front is the first not acked
+	head    int        // index of the front in pending
+	highest int64      // highest offset handed over; meaningless before the first
+	begun   bool
+	settled batch.Intervals
+}
+
+type delivery struct {
+	first, last int64
+	acked       bool
+}
+
+// deliver notes a message that covers first to last and returns the function
+// to call when it is acked. A message at or below the highest offset seen is a
+// redelivery: whoever handled it first settles it.
+func (t *tracker) deliver(first, last int64) func() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.begun && first <= t.highest {
+		return func() {}
+	}
+	if t.begun && first-t.highest <= maxGap {
+		first = t.highest + 1
+	}
+	t.begun, t.highest = true, last
+	t.pending = append(t.pending, delivery{first: first, last: last})
+	return func() { t.ack(first) }
+}
+
+func (t *tracker) ack(first int64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	lo, hi := t.head, len(t.pending)
+	for lo < hi {
+		if mid := (lo + hi) / 2; t.pending[mid].first < first {
+			lo = mid + 1
+		} else {
+			hi = mid
+		}
+	}
+	t.pending[lo].acked = true
+	for t.head < len(t.pending) && t.pending[t.head].acked {
+		d := t.pending[t.head]
+		t.settled = t.settled.Add(batch.Interval{First: d.first, Last: d.last})
+		t.head++
+	}
+	if t.head > 1024 && t.head > len(t.pending)/2 {
+		t.pending = append(t.pending[:0], t.pending[t.head:]...)
+		t.head = 0
+	}
+}
+
+// Settled returns the spans of offsets that are done with for good: every
+// message in them was acked.
+func (t *tracker) Settled() batch.Intervals {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return append(batch.Intervals(nil), t.settled...)
+}

@@ -1,0 +1,119 @@
+package connectors
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/redpanda-data/benthos/v4/public/service"
+
+	"github.com/tidemill/tidemill/internal/batch"
+)
+
+// sourceInput is the name of the input that wraps the user's own.
+const sourceInput = "tidemill_source"
+
+func sourceSpec() *service.ConfigSpec {
+	return service.NewConfigSpec().
+		Summary("Stamps every message of another input with its source position.").
+		Description("Put around every input of a connector by Tidemill itself.").
+		Field(service.NewStringField("connector")).
+		Field(service.NewStringField("kind")).
+		Field(service.NewBoolField("replay")).
+		Field(service.NewInputField("input"))
+}
+
+// source is hop one's entrance: it positions messages, remembers what was
+// acked, and hands a rejected batch out again until it is accepted.
+type source struct {
+	in        *service.OwnedInput
+	position  Positioner // nil: every message is numbered for this run only
+	trackers  map[string]*tracker
+	run       string // partition of messages without a position
+	next      int64
+	connector string
+}
+
+func newSource(conf *service.ParsedConfig, _ *service.Resources) (service.BatchInput, error) {
+	connector, err := conf.FieldString("connector")
+	if err != nil {
+		return nil, err
+	}
+	kind, err := conf.FieldString("kind")
+	if err != nil {
+		return nil, err
+	}
+	replay, err := conf.FieldBool("replay")
+	if err != nil {
+		return nil, err
+	}
+	in, err := conf.FieldInput("input")
+	if err != nil {
+		return nil, err
+	}
+	s := &source{
+		in:        in,
+		trackers:  map[string]*tracker{},
+		connector: connector,
+		run:       fmt.Sprintf("~%s/%s/%s", connector, kind, strconv.FormatInt(time.Now().UnixNano(), 36)),
+	}
+	if p, ok := positioners[kind]; ok {
+		s.position = p(connector)
+	}
+	if replay {
+		return service.AutoRetryNacksBatched(s), nil
+	}
+	return s, nil
+}
+
+func (s *source) Connect(context.Context) error { return nil }
+
+// ReadBatch is called from one goroutine, so the order of positions is the
+// order in which the source handed them over.
+func (s *source) ReadBatch(ctx context.Context) (service.MessageBatch, service.AckFunc, error) {
+	msgs, ack, err := s.in.ReadBatch(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	acks := make([]func(), 0, len(msgs))
+	durable := false
+	for i, m := range msgs {
+		p, ok := Position{}, false
+		if s.position != nil {
+			p, ok = s.position.Position(m)
+		}
+		if !ok {
+			p = Position{Partition: s.run, Offset: s.next}
+			s.next++
+		}
+		st := &stamped{Position: p}
+		if !batch.Keyed(p.Partition) {
+			st.tracker = s.tracker(p.Partition)
+			acks = append(acks, st.tracker.deliver(p.Offset, p.last()))
+		}
+		durable = durable || batch.Durable(p.Partition)
+		msgs[i] = withPosition(m, st)
+	}
+	return msgs, func(ctx context.Context, res error) error {
+		// A rejected message of a source that cannot repeat offsets comes back
+		// under a new number, so the old one is done with.
+		if res == nil || !durable {
+			for _, a := range acks {
+				a()
+			}
+		}
+		return ack(ctx, res)
+	}, nil
+}
+
+func (s *source) tracker(partition string) *tracker {
+	t, ok := s.trackers[partition]
+	if !ok {
+		t = &tracker{}
+		s.trackers[partition] = t
+	}
+	return t
+}
+
+func (s *source) Close(ctx context.Context) error { return s.in.Close(ctx) }

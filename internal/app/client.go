@@ -1,0 +1,334 @@
+package app
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/apache/arrow/go/v17/arrow"
+
+	"github.com/tidemill/tidemill/connectors"
+	"github.com/tidemill/tidemill/contract"
+	"github.com/tidemill/tidemill/deploy/embedded"
+	"github.com/tidemill/tidemill/internal/project"
+	"github.com/tidemill/tidemill/lakehouse"
+	"github.com/tidemill/tidemill/lakehouse/objstore"
+	"github.com/tidemill/tidemill/models"
+	"github.com/tidemill/tidemill/workflows"
+)
+
+// Client looks at and changes a project from outside of the process that runs it.
+type Client struct {
+	project  *project.Project
+	ends     endpoints
+	running  bool // a cluster is known to be there
+	store    objstore.Store
+	registry *models.Registry
+	tables   *tables
+	log      *slog.Logger
+	closers  []func()
+}
+
+// Connect opens a project's store: that of a running `tidemill dev`, else that
+// of tidemill.yaml, else the embedded one just for this command.
+func Connect(ctx context.Context, dir string, log *slog.Logger) (c *Client, err error) {
+	p, err := project.Load(dir)
+	if err != nil {
+		return nil, err
+	}
+	c = &Client{project: p, log: log}
+	defer func() {
+		if err != nil {
+			c.Close()
+		}
+	}()
+	if c.ends, c.running, err = c.find(ctx); err != nil {
+		return nil, err
+	}
+	s, closeStore, err := openStore(ctx, c.ends.Store, 5*time.Second, log)
+	if err != nil {
+		return nil, err
+	}
+	c.closers = append(c.closers, func() { _ = closeStore() })
+	c.store, c.registry = s, newRegistry(s)
+	contracts := map[string]*contract.Table{}
+	for _, t := range p.Contracts() {
+		contracts[t.Name()] = t
+	}
+	c.tables = &tables{store: s, contracts: contracts, open: map[string]*lakehouse.Table{}, landings: map[string]*connectors.Landing{}, log: log}
+	return c, nil
+}
+
+func (c *Client) find(ctx context.Context) (endpoints, bool, error) {
+	state := stateDir(c.project.Dir())
+	data, err := os.ReadFile(filepath.Join(state, addressesFile))
+	if err == nil && embedded.Running(state) {
+		var a addresses
+		if err := json.Unmarshal(data, &a); err != nil {
+			return endpoints{}, false, fmt.Errorf("%s: %w", filepath.Join(state, addressesFile), err)
+		}
+		return a.endpoints(c.project), true, nil
+	}
+	if _, ok := c.project.Store(); ok {
+		e, err := configured(c.project)
+		return e, true, err
+	}
+	if _, err := os.Stat(state); err != nil {
+		return endpoints{}, false, fmt.Errorf("%s has no data yet: start `tidemill dev %s`, or name a store in tidemill.yaml", c.project.Dir(), c.project.Dir())
+	}
+	st, err := embedded.Start(ctx, embedded.Options{Dir: state, FreePorts: true, S3: true, Logger: quiet(c.log)})
+	if err != nil {
+		return endpoints{}, false, unavailableError{err}
+	}
+	c.closers = append(c.closers, func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		logStop(c.log, st.Stop(ctx))
+	})
+	s := st.S3()
+	return addresses{S3: s.Endpoint, Access: s.AccessKey, Secret: s.SecretKey.Reveal()}.endpoints(c.project), false, nil
+}
+
+// Close ends what Connect opened.
+func (c *Client) Close() {
+	for i := len(c.closers) - 1; i >= 0; i-- {
+		c.closers[i]()
+	}
+	c.closers = nil
+}
+
+// RegisterModel uploads a file and runs the RegisterModel workflow.
+func (c *Client) RegisterModel(ctx context.Context, name, file, alias, table string) (res workflows.RegisterModelResult, err error) {
+	if !c.running {
+		return res, unavailableError{fmt.Errorf("no worker is running for %s; start `tidemill dev %s` first", c.project.Dir(), c.project.Dir())}
+	}
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return res, fmt.Errorf("model file: %w", err)
+	}
+	sum := sha256.Sum256(data)
+	files := &projectFiles{dir: c.project.Dir(), store: c.store}
+	up, err := files.Upload(ctx, data, hex.EncodeToString(sum[:]))
+	if err != nil {
+		return res, err
+	}
+	t, err := dialTemporal(c.ends.Temporal, c.log)
+	if err != nil {
+		return res, err
+	}
+	defer t.Close()
+	if err := reachTemporal(ctx, t, c.ends.Temporal, 5*time.Second, c.log); err != nil {
+		return res, err
+	}
+	return registerModel(ctx, t, c.project.Temporal().TaskQueue, c.project.Name(), workflows.RegisterModelInput{Name: name, File: up, Alias: alias, Table: table})
+}
+
+// ModelInfo is one registered version.
+type ModelInfo struct {
+	Name      string    `json:"name"`
+	Version   int       `json:"version"`
+	Aliases   string    `json:"aliases"` // joined by commas
+	Bytes     int64     `json:"bytes"`
+	SHA256    string    `json:"sha256"`
+	CreatedAt time.Time `json:"created_at"`
+}
+
+// Models lists the registered versions.
+func (c *Client) Models(ctx context.Context) ([]ModelInfo, error) {
+	ms, err := c.registry.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	out := []ModelInfo{}
+	for _, m := range ms {
+		for _, v := range m.Versions {
+			var names []string
+			for _, alias := range sortedKeys(m.Aliases) {
+				if m.Aliases[alias] == v.Version {
+					names = append(names, alias)
+				}
+			}
+			out = append(out, ModelInfo{Name: m.Name, Version: v.Version, Aliases: strings.Join(names, ","), Bytes: v.Size, SHA256: v.SHA256, CreatedAt: v.RegisteredAt})
+		}
+	}
+	return out, nil
+}
+
+// TableInfo is a table's newest snapshot.
+type TableInfo struct {
+	Name         string        `json:"name"`
+	Version      int64         `json:"version"`
+	Rows         int64         `json:"rows"`
+	Files        int64         `json:"files"`
+	Bytes        int64         `json:"bytes"`
+	Committed    time.Time     `json:"committed"`
+	Location     string        `json:"location"`
+	Columns      []Column      `json:"columns,omitempty"`
+	PartitionBy  []string      `json:"partition_by,omitempty"`
+	Transactions []Transaction `json:"transactions,omitempty"`
+}
+
+// Column of a table.
+type Column struct {
+	Name     string `json:"name"`
+	Type     string `json:"type"`
+	Nullable bool   `json:"nullable"`
+}
+
+// Transaction is what a table's log remembers of one source or pipeline.
+type Transaction struct {
+	AppID   string `json:"app_id"`
+	Version int64  `json:"version"`
+}
+
+// Tables lists the project's tables.
+func (c *Client) Tables(ctx context.Context) ([]TableInfo, error) {
+	names, err := c.tables.names(ctx)
+	if err != nil {
+		return nil, err
+	}
+	out := []TableInfo{}
+	for _, n := range names {
+		t, err := c.Table(ctx, n)
+		if err != nil {
+			return nil, err
+		}
+		t.Columns, t.Transactions = nil, nil
+		out = append(out, t)
+	}
+	return out, nil
+}
+
+// Table describes one table.
+func (c *Client) Table(ctx context.Context, name string) (TableInfo, error) {
+	l, err := c.open(ctx, name)
+	if err != nil {
+		return TableInfo{}, err
+	}
+	s, err := l.Refresh(ctx)
+	if err != nil {
+		return TableInfo{}, fmt.Errorf("table %s: %w", name, err)
+	}
+	t := TableInfo{
+		Name: name, Version: s.Version(), Rows: s.NumRows(), Files: int64(s.NumFiles()), Bytes: s.Bytes(), Committed: s.Time().UTC(),
+		Location: "s3://" + c.ends.Store.S3.Bucket + "/" + c.ends.Store.Prefix + "/" + name, PartitionBy: s.PartitionBy(),
+	}
+	for _, f := range s.Schema().Fields() {
+		t.Columns = append(t.Columns, Column{Name: f.Name, Type: typeName(f.Type), Nullable: f.Nullable})
+	}
+	for x := range s.Txns() {
+		t.Transactions = append(t.Transactions, Transaction{AppID: x.AppID, Version: x.Version})
+	}
+	slices.SortFunc(t.Transactions, func(a, b Transaction) int { return strings.Compare(a.AppID, b.AppID) })
+	return t, nil
+}
+
+func (c *Client) open(ctx context.Context, name string) (*lakehouse.Table, error) {
+	l, err := c.tables.Open(ctx, name)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return l, err
+	}
+	names, lerr := c.tables.names(ctx)
+	if lerr != nil {
+		return nil, lerr
+	}
+	if len(names) == 0 {
+		return nil, fmt.Errorf("no table %s; nothing has landed yet", name)
+	}
+	return nil, fmt.Errorf("no table %s; there are: %s", name, strings.Join(names, ", "))
+}
+
+// Commit is one version of a table.
+type Commit struct {
+	Version   int64     `json:"version"`
+	Time      time.Time `json:"time"`
+	Operation string    `json:"operation"`
+	Files     int       `json:"files"`
+	Rows      int64     `json:"rows"`
+	Bytes     int64     `json:"bytes"`
+}
+
+// History lists a table's versions, newest first, at most limit of them (0: all).
+func (c *Client) History(ctx context.Context, name string, limit int) ([]Commit, error) {
+	l, err := c.open(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	s, err := l.Refresh(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("table %s: %w", name, err)
+	}
+	after := int64(-1)
+	if limit > 0 {
+		after = max(after, s.Version()-int64(limit))
+	}
+	cs, err := l.Changes(ctx, after, s.Version())
+	if err != nil {
+		return nil, fmt.Errorf("table %s: %w", name, err)
+	}
+	out := make([]Commit, 0, len(cs))
+	for i := len(cs) - 1; i >= 0; i-- {
+		h := Commit{Version: cs[i].Version, Time: cs[i].Time.UTC(), Files: len(cs[i].Adds)}
+		if cs[i].Info != nil {
+			h.Operation = cs[i].Info.Operation
+		}
+		for _, f := range cs[i].Adds {
+			h.Rows += f.Rows
+			h.Bytes += f.Size
+		}
+		out = append(out, h)
+	}
+	return out, nil
+}
+
+// SQL runs a query over the project's tables and writes its rows as "table",
+// "json" or "csv".
+func (c *Client) SQL(ctx context.Context, q, format string, w io.Writer) error {
+	return runSQL(ctx, c.tables, c.project, q, format, w)
+}
+
+// typeName is a column's type as contracts write it.
+func typeName(t arrow.DataType) string {
+	switch t := t.(type) {
+	case *arrow.StringType:
+		return "string"
+	case *arrow.Int64Type:
+		return "long"
+	case *arrow.Int32Type:
+		return "int"
+	case *arrow.Float64Type:
+		return "double"
+	case *arrow.Float32Type:
+		return "float"
+	case *arrow.BooleanType:
+		return "boolean"
+	case *arrow.TimestampType:
+		return "timestamp"
+	case *arrow.Date32Type:
+		return "date"
+	case *arrow.BinaryType:
+		return "binary"
+	case *arrow.Decimal128Type:
+		return fmt.Sprintf("decimal(%d,%d)", t.Precision, t.Scale)
+	case *arrow.ListType:
+		return "list<" + typeName(t.Elem()) + ">"
+	case *arrow.StructType:
+		parts := make([]string, t.NumFields())
+		for i, f := range t.Fields() {
+			parts[i] = f.Name + ": " + typeName(f.Type)
+		}
+		return "struct<" + strings.Join(parts, ", ") + ">"
+	}
+	return t.String()
+}

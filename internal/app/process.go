@@ -1,0 +1,283 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/worker"
+
+	"github.com/tidemill/tidemill/activities"
+	"github.com/tidemill/tidemill/connectors"
+	"github.com/tidemill/tidemill/contract"
+	"github.com/tidemill/tidemill/internal/project"
+	"github.com/tidemill/tidemill/lakehouse"
+	"github.com/tidemill/tidemill/lakehouse/objstore"
+	"github.com/tidemill/tidemill/models"
+	"github.com/tidemill/tidemill/models/onnx"
+	"github.com/tidemill/tidemill/query"
+	"github.com/tidemill/tidemill/workflows"
+)
+
+// endpoints say where a project's store and cluster are.
+type endpoints struct {
+	Store    StoreConfig
+	Temporal Cluster
+}
+
+// process is one project at work in this process: its connectors, its worker,
+// or both. Several may share a process.
+type process struct {
+	project *project.Project
+	ends    endpoints
+	log     *slog.Logger
+	metrics *metrics
+
+	store    objstore.Store
+	closers  []func() error
+	tables   *tables
+	registry *models.Registry
+	engine   *query.Engine
+	acts     *activities.Activities
+	temporal client.Client
+	worker   worker.Worker
+	notify   *notifier
+	conns    *connectors.Engine
+	configs  []*connectors.Config
+
+	lives map[string]*live // by table
+
+	stopConns context.CancelFunc
+	running   sync.WaitGroup
+	connDone  chan struct{} // closed when every connector's input has ended
+	connErrs  chan error
+}
+
+type processOptions struct {
+	project         *project.Project
+	ends            endpoints
+	connect, worker bool
+	wait            time.Duration
+	log             *slog.Logger
+	registry        prometheus.Registerer
+	mux             *http.ServeMux
+	grace           time.Duration
+}
+
+// startProcess checks the project, reaches the store and the cluster, and
+// starts what the roles ask for. On an error nothing is left running.
+func startProcess(ctx context.Context, o processOptions) (p *process, err error) {
+	p = &process{
+		project: o.project, ends: o.ends, log: o.log.With("project", o.project.Name()),
+		metrics: newMetrics(o.registry, o.project.Name()), connDone: make(chan struct{}), connErrs: make(chan error, 16), lives: map[string]*live{},
+	}
+	for _, c := range o.project.Contracts() {
+		p.lives[c.Name()] = &live{}
+	}
+	defer func() {
+		if err != nil {
+			p.stop(context.WithoutCancel(ctx), time.Second)
+		}
+	}()
+	if p.conns, p.configs, err = lintProject(o.project, p, o.mux, p.log); err != nil {
+		return nil, err
+	}
+	if err := p.connectStore(ctx, o.wait); err != nil {
+		return nil, err
+	}
+	if p.temporal, err = dialTemporal(o.ends.Temporal, p.log); err != nil {
+		return nil, err
+	}
+	if err := reachTemporal(ctx, p.temporal, o.ends.Temporal, o.wait, p.log); err != nil {
+		return nil, err
+	}
+	queue := o.project.Temporal().TaskQueue
+	p.notify = newNotifier(func(ctx context.Context, table string) error {
+		return wake(ctx, p.temporal, queue, o.project.Name(), table)
+	}, p.log)
+	cache := lakehouse.NewRecordCache(o.project.Cache().Memory)
+	contracts := map[string]*contract.Table{}
+	for _, c := range o.project.Contracts() {
+		contracts[c.Name()] = c
+	}
+	p.tables = &tables{
+		store: p.store, contracts: contracts, cache: cache, metrics: p.metrics, live: p.live, notify: p.notify.landed, fault: faultPoint(), log: p.log,
+		open: map[string]*lakehouse.Table{}, landings: map[string]*connectors.Landing{},
+	}
+	if o.worker {
+		if err := p.startWorker(ctx, queue, cache); err != nil {
+			return nil, err
+		}
+	}
+	if o.connect {
+		p.startConnectors(o.grace)
+	} else {
+		close(p.connDone)
+	}
+	return p, nil
+}
+
+func (p *process) connectStore(ctx context.Context, wait time.Duration) error {
+	s, closeStore, err := openStore(ctx, p.ends.Store, wait, p.log)
+	if err != nil {
+		return err
+	}
+	p.closers = append(p.closers, closeStore)
+	p.store = s
+	p.registry = newRegistry(s)
+	return nil
+}
+
+// startWorker runs the workflows and activities, registers the models that
+// tidemill.yaml names and starts a pipeline per contract.
+func (p *process) startWorker(ctx context.Context, queue string, cache *lakehouse.RecordCache) error {
+	var err error
+	if p.engine, err = query.Open(query.Options{}); err != nil {
+		return err
+	}
+	p.closers = append(p.closers, p.engine.Close)
+	p.acts = activities.New(activities.Options{
+		Contracts: p.project.Contracts(), Tables: p.tables, Models: p.registry, Runtime: onnx.Runtime{Logger: p.log},
+		Engine: p.engine, Cache: cache, Files: &projectFiles{dir: p.project.Dir(), store: p.store},
+		Logger: p.log, Observe: p.observeTurn, TurnStarted: p.notify.turnStarted, Fault: faultPoint(),
+	})
+	p.closers = append(p.closers, p.acts.Close)
+	p.worker = newWorker(p.temporal, queue, p.acts)
+	if err := p.worker.Start(); err != nil {
+		return fmt.Errorf("start worker: %w", err)
+	}
+	if err := p.registerModels(ctx, queue); err != nil {
+		return err
+	}
+	for _, c := range p.project.Contracts() {
+		if err := wake(ctx, p.temporal, queue, p.project.Name(), c.Name()); err != nil {
+			return fmt.Errorf("start pipeline of %s: %w", c.Name(), plain(err))
+		}
+	}
+	return nil
+}
+
+func (p *process) live(table string) *live { return p.lives[table] }
+
+func (p *process) observeTurn(s activities.Scored) {
+	p.metrics.turn(s)
+	p.live(s.Table).turn(s)
+}
+
+// registerModels puts the models of tidemill.yaml through the gate where their
+// alias does not exist yet.
+func (p *process) registerModels(ctx context.Context, queue string) error {
+	for _, m := range p.project.Models() {
+		if m.Alias != "" {
+			_, err := p.registry.Resolve(ctx, m.Name+"@"+m.Alias)
+			if err == nil {
+				continue
+			}
+			if !errors.Is(err, fs.ErrNotExist) {
+				return err
+			}
+		}
+		p.log.Info("registering model", "model", m.Name, "file", m.File)
+		file, err := p.relative(m.File)
+		if err != nil {
+			return err
+		}
+		res, err := registerModel(ctx, p.temporal, queue, p.project.Name(), workflows.RegisterModelInput{Name: m.Name, File: file, Alias: m.Alias})
+		if err != nil {
+			return fmt.Errorf("register model %s: %w", m.Name, err)
+		}
+		p.log.Info("registered model", "model", m.Name, "version", res.Version, "alias", res.Alias)
+	}
+	return nil
+}
+
+// startConnectors runs every connector until its input ends or the process stops.
+func (p *process) startConnectors(grace time.Duration) {
+	ctx, cancel := context.WithCancel(context.Background())
+	p.stopConns = cancel
+	for _, c := range p.configs {
+		p.running.Add(1)
+		go func() {
+			defer p.running.Done()
+			p.log.Info("connector started", "connector", c.Name, "table", c.Table, "input", c.Input)
+			err := p.conns.Run(ctx, c, grace)
+			switch {
+			case err != nil:
+				p.connErrs <- err
+			case ctx.Err() == nil:
+				p.log.Info("connector finished: its input has ended", "connector", c.Name)
+			}
+		}()
+	}
+	go func() {
+		p.running.Wait()
+		close(p.connDone)
+	}()
+}
+
+// stop ends the process in the order of the rows' path: no more input, what
+// has been taken in is committed and acked, then the worker, then the rest.
+func (p *process) stop(ctx context.Context, _ time.Duration) error {
+	if p.stopConns != nil {
+		p.stopConns()
+		<-p.connDone
+	}
+	var errs []error
+	if p.tables != nil {
+		errs = append(errs, p.tables.close(ctx))
+	}
+	if p.notify != nil {
+		p.notify.close()
+	}
+	if p.worker != nil {
+		p.worker.Stop()
+	}
+	if p.temporal != nil {
+		p.temporal.Close()
+	}
+	for i := len(p.closers) - 1; i >= 0; i-- {
+		errs = append(errs, p.closers[i]())
+	}
+	return errors.Join(errs...)
+}
+
+// lag is how many landed versions are not scored yet, over all tables.
+func (p *process) lag(ctx context.Context) (int64, error) {
+	var lag int64
+	for _, c := range p.project.Contracts() {
+		landed, err := p.tables.Open(ctx, c.Name())
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return 0, err
+		}
+		l, err := landed.Refresh(ctx)
+		if err != nil {
+			return 0, err
+		}
+		cursor := int64(-1)
+		scored, err := p.tables.Open(ctx, c.Name()+activities.Suffix)
+		switch {
+		case err == nil:
+			s, err := scored.Refresh(ctx)
+			if err != nil {
+				return 0, err
+			}
+			if v, ok := s.Txn(activities.AppID(c.Name())); ok {
+				cursor = v
+			}
+		case !errors.Is(err, fs.ErrNotExist):
+			return 0, err
+		}
+		lag += l.Version() - cursor
+	}
+	return lag, nil
+}

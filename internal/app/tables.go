@@ -1,0 +1,150 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"sync"
+
+	"github.com/tidemill/tidemill/activities"
+	"github.com/tidemill/tidemill/connectors"
+	"github.com/tidemill/tidemill/connectors/decode"
+	"github.com/tidemill/tidemill/contract"
+	"github.com/tidemill/tidemill/lakehouse"
+	"github.com/tidemill/tidemill/lakehouse/objstore"
+	"github.com/tidemill/tidemill/lakehouse/quarantine"
+)
+
+// tables holds a project's open tables. Both hops share them, so that a commit
+// of one is known to the other without asking the store.
+type tables struct {
+	store     objstore.Store
+	contracts map[string]*contract.Table
+	cache     *lakehouse.RecordCache
+	metrics   *metrics
+	live      func(table string) *live
+	notify    func(table string)
+	fault     func(point string)
+	log       *slog.Logger
+
+	mu       sync.Mutex
+	open     map[string]*lakehouse.Table
+	landings map[string]*connectors.Landing
+}
+
+// Open implements activities.Tables.
+func (t *tables) Open(ctx context.Context, name string) (*lakehouse.Table, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if l, ok := t.open[name]; ok {
+		return l, nil
+	}
+	l, err := lakehouse.Open(ctx, t.store, name)
+	if err != nil {
+		return nil, err
+	}
+	t.open[name] = l
+	return l, nil
+}
+
+// Create implements activities.Tables.
+func (t *tables) Create(ctx context.Context, name string, o lakehouse.CreateOptions) (*lakehouse.Table, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.create(ctx, name, o)
+}
+
+func (t *tables) create(ctx context.Context, name string, o lakehouse.CreateOptions) (*lakehouse.Table, error) {
+	if l, ok := t.open[name]; ok {
+		return l, nil
+	}
+	l, err := lakehouse.Create(ctx, t.store, name, o)
+	if err != nil {
+		return nil, err
+	}
+	t.open[name] = l
+	return l, nil
+}
+
+// Landing implements connectors.Tables: the landed table and its quarantine,
+// created when they are not there yet.
+func (t *tables) Landing(ctx context.Context, name string) (*connectors.Landing, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if l, ok := t.landings[name]; ok {
+		return l, nil
+	}
+	c, ok := t.contracts[name]
+	if !ok {
+		return nil, fmt.Errorf("no contract tables/%s.yaml", name)
+	}
+	landed, err := t.create(ctx, name, lakehouse.CreateOptions{Schema: decode.LandedSchema(c.ArrowSchema()), PartitionBy: c.PartitionBy()})
+	if err != nil {
+		return nil, err
+	}
+	bad, err := t.create(ctx, name+quarantine.Suffix, lakehouse.CreateOptions{Schema: quarantine.Schema()})
+	if err != nil {
+		return nil, err
+	}
+	observe := t.metrics.landing(name)
+	l := &connectors.Landing{
+		Contract:   c,
+		Landed:     t.appender(landed, name, true),
+		Quarantine: t.appender(bad, name, false),
+		Observe: func(o connectors.Outcome) {
+			observe(o)
+			t.live(name).land(o)
+		},
+		Fault: t.fault,
+		Committed: func(done lakehouse.Appended) {
+			if done.Record != nil && len(done.Files) == 1 {
+				t.cache.Put(name+"/"+done.Files[0].Path, done.Record)
+			}
+			t.notify(name)
+		},
+	}
+	t.landings[name] = l
+	return l, nil
+}
+
+// appender builds the group committer of one table. Only the landed table's
+// steps are fault points: tests kill the process there by name.
+func (t *tables) appender(l *lakehouse.Table, name string, faults bool) *lakehouse.Appender {
+	o := lakehouse.AppenderOptions{Logger: t.log.With("table", name), Metrics: t.metrics.appender(name)}
+	if faults {
+		o.Fault = t.fault
+	}
+	return lakehouse.NewAppender(l, o)
+}
+
+// close ends the appenders; what they have taken is committed first.
+func (t *tables) close(ctx context.Context) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var errs []error
+	for _, l := range t.landings {
+		errs = append(errs, l.Quarantine.Close(ctx), l.Landed.Close(ctx))
+	}
+	return errors.Join(errs...)
+}
+
+// names lists the project's tables that exist: per contract the landed, the
+// scored and the quarantine table.
+func (t *tables) names(ctx context.Context) ([]string, error) {
+	var out []string
+	for _, c := range sortedKeys(t.contracts) {
+		for _, name := range []string{c, c + activities.Suffix, c + quarantine.Suffix} {
+			_, err := t.Open(ctx, name)
+			switch {
+			case errors.Is(err, fs.ErrNotExist):
+			case err != nil:
+				return nil, fmt.Errorf("table %s: %w", name, err)
+			default:
+				out = append(out, name)
+			}
+		}
+	}
+	return out, nil
+}
