@@ -18,8 +18,8 @@ type OpenOptions struct {
 	InProcess bool          // run in this process: for models that the operator trusts
 	Outputs   []string      // outputs to compute, in this order; nil: all tensors in the graph's order
 	Processes int           // child processes at most, one Run each at a time; 0: 1
-	Timeout   time.Duration // of one Run, and of loading; 0: the runtime's default
-	MaxMemory int64         // bytes that the model may take in its process on top of the runtime; 0: the runtime's default
+	Timeout   time.Duration // of one Run, and of loading, in a child; 0: the runtime's default
+	MaxMemory int64         // bytes that the model may take in a child on top of the runtime; 0: the runtime's default
 	Measure   bool          // fill in the bytes of Usage; costs some 50 µs a Run
 }
 

@@ -16,9 +16,20 @@ import (
 	"github.com/tidemill/tidemill/contract"
 )
 
-// scoreChunk is how many rows go to the model at once, at most. It bounds the
-// buffers and the messages to the child process, and keeps them in cache.
-const scoreChunk = 16 << 10
+// Rows go to the model in chunks, which bounds the buffers and the messages to
+// the child process: at most maxChunkRows, fewer of wide rows.
+const (
+	maxChunkRows     = 16 << 10
+	maxChunkElements = 1 << 20 // 8 MiB of doubles
+)
+
+func chunkRows(feeds []feed) int {
+	width := 1
+	for _, f := range feeds {
+		width += len(f.columns)
+	}
+	return max(1, min(maxChunkRows, maxChunkElements/width))
+}
 
 // ScorerOptions describe a [Scorer]. Runtime, Version, Data and Score must be set.
 type ScorerOptions struct {
@@ -43,7 +54,8 @@ type Scorer struct {
 	feeds   []feed
 	picks   []pick
 	mem     memory.Allocator
-	scratch sync.Pool // of []Tensor, for scoreChunk rows
+	chunk   int       // rows
+	scratch sync.Pool // of []Tensor, for chunk rows
 }
 
 // NewScorer opens the model. The error is a [BindError] if the contract's score
@@ -65,11 +77,11 @@ func NewScorer(ctx context.Context, o ScorerOptions) (*Scorer, error) {
 	if o.Allocator == nil {
 		o.Allocator = memory.DefaultAllocator
 	}
-	s := &Scorer{version: o.Version, session: session, feeds: feeds, picks: picks, mem: o.Allocator}
+	s := &Scorer{version: o.Version, session: session, feeds: feeds, picks: picks, mem: o.Allocator, chunk: chunkRows(feeds)}
 	s.scratch.New = func() any {
 		tensors := make([]Tensor, len(feeds))
 		for i, f := range feeds {
-			tensors[i] = NewTensor(f.info.Type, f.shape(scoreChunk)...)
+			tensors[i] = NewTensor(f.info.Type, f.shape(s.chunk)...)
 		}
 		return tensors
 	}
@@ -116,8 +128,8 @@ func (s *Scorer) Score(ctx context.Context, rec arrow.Record) ([]arrow.Array, er
 	defer s.scratch.Put(scratch)
 	var bad rowErrors
 	inputs := make([]Tensor, len(scratch))
-	for first := 0; first < rows; first += scoreChunk {
-		n := min(scoreChunk, rows-first)
+	for first := 0; first < rows; first += s.chunk {
+		n := min(s.chunk, rows-first)
 		bad.first = first
 		s.fill(scratch, inputs, rec, at, first, n, &bad)
 		if len(bad.byRow) > 0 {

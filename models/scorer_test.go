@@ -178,6 +178,22 @@ func TestScoreSlicedRecord(t *testing.T) {
 	}
 }
 
+// The model for a series of readings: usual near its centre, not far from it.
+func TestZScore(t *testing.T) {
+	mem := checked(t)
+	s := newScorer(t, mem, "zscore", scoreSpec{outputs: "score=score"})
+	rec := record(t, mem, column{"value", double, []any{85.0, 20.0}})
+	defer rec.Release()
+	arrays, err := s.Score(t.Context(), rec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer arrays[0].Release()
+	if v := arrays[0].(*array.Float32).Float32Values(); v[0] > 1 || v[1] < 4 {
+		t.Errorf("scores %v", v)
+	}
+}
+
 // Records larger than a chunk come out in order and with the right row numbers.
 func TestScoreManyRows(t *testing.T) {
 	mem := checked(t)

@@ -29,7 +29,9 @@ type child struct {
 // model that takes the process over finds no secrets there.
 func childEnvironment(libraryPath string) []string {
 	env := []string{library.Env + "=" + libraryPath, "GOTRACEBACK=none", "GOMAXPROCS=2",
-		"MALLOC_ARENA_MAX=2"} // each of glibc's arenas may hold memory back
+		"MALLOC_ARENA_MAX=2",       // each of glibc's arenas may hold memory back
+		"GORACE=atexit_sleep_ms=0", // a race-detecting build would wait a second before it exits
+	}
 	for _, name := range []string{"PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT", "TMPDIR", "GOCOVERDIR"} {
 		if v, ok := os.LookupEnv(name); ok {
 			env = append(env, name+"="+v)
@@ -52,8 +54,7 @@ func startChild(command []string, libraryPath string) (*child, error) {
 	c.cmd.Env = childEnvironment(libraryPath)
 	c.cmd.Stdin, c.cmd.Stdout, c.cmd.Stderr = childIn, childOut, &c.stderr
 	c.cmd.SysProcAttr = childAttributes()
-	// A process killed for its memory may leave its stderr to nobody, but never does
-	// a grandchild: models start none. The delay only guards against surprises.
+	// Should the child have left its stderr to a process of its own, do not wait for that.
 	c.cmd.WaitDelay = time.Second
 	started := make(chan error)
 	go func() {

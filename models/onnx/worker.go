@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"runtime/debug"
 	"strings"
 
 	"github.com/tidemill/tidemill/models"
@@ -25,8 +24,6 @@ func WorkerMain(in, out *os.File) int {
 		return 1
 	}
 	limitProcess()
-	// Tensors are reused; what is garbage is small.
-	debug.SetGCPercent(400)
 	if err := serve(newConn(in, own)); err != nil {
 		fmt.Fprintln(os.Stderr, "onnx-worker:", err)
 		return 1
