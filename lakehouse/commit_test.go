@@ -151,6 +151,21 @@ func TestCancelledCommit(t *testing.T) {
 	if _, err := tbl.Commit(ctx, Commit{}); !errors.Is(err, ErrOutcomeUnknown) || !errors.Is(err, context.Canceled) {
 		t.Errorf("after it was sent: %v", err)
 	}
+	// A conflict says that its own request did nothing, not that an earlier one did.
+	for _, earlier := range []fate{conflict, late} {
+		ctx, cancel = context.WithCancel(t.Context())
+		n := 0
+		store.put = func(string) fate {
+			if n++; n == 1 {
+				return earlier
+			}
+			cancel()
+			return conflict
+		}
+		if _, err := tbl.Commit(ctx, Commit{}); errors.Is(err, ErrOutcomeUnknown) != (earlier == late) || !errors.Is(err, context.Canceled) {
+			t.Errorf("%s, then a conflict: %v", fates[earlier], err)
+		}
+	}
 	store.put = nil
 	if _, err := tbl.Commit(t.Context(), Commit{}); err != nil {
 		t.Errorf("the table is locked: %v", err)

@@ -164,6 +164,30 @@ func TestForm(t *testing.T) {
 	}
 }
 
+// TestAlmostConstant: bytes that repeat are not yet values that repeat.
+func TestAlmostConstant(t *testing.T) {
+	for _, values := range [][]string{{"a", "aa", "a"}, {"", "", "a"}, {"a", "", ""}, {"aa", "aa", "ab"}, {"", ""}, {"x", "x", "x"}} {
+		b := array.NewRecordBuilder(memory.DefaultAllocator, arrow.NewSchema([]arrow.Field{{Name: "s", Type: arrow.BinaryTypes.String}}, nil))
+		b.Field(0).(*array.StringBuilder).AppendValues(values, nil)
+		rec := b.NewRecord()
+		buf, err := Encode(rec, Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := Decode(t.Context(), buf.Bytes())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !array.Equal(rec.Column(0), got.Column(0)) {
+			t.Errorf("%q read as %v", values, got.Column(0))
+		}
+		got.Release()
+		buf.Release()
+		rec.Release()
+		b.Release()
+	}
+}
+
 func TestDamagedFileIsAnError(t *testing.T) {
 	rec := transactions(500)
 	defer rec.Release()
