@@ -85,13 +85,20 @@ func (c *FileCache) Fetch(ctx context.Context, key string, size int64, open func
 			mine := make(chan struct{})
 			c.fetching[name] = mine
 			c.mu.Unlock()
-			err := c.copy(ctx, name, size, open)
+			f := c.use(name, size) // another call may have just finished
+			var err error
+			if f == nil {
+				err = c.copy(ctx, name, size, open)
+			}
 			c.mu.Lock()
 			delete(c.fetching, name)
 			c.mu.Unlock()
 			close(mine)
 			if err != nil {
 				return nil, fmt.Errorf("fetch %s: %w", key, err)
+			}
+			if f != nil {
+				return f, nil
 			}
 			continue
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -12,6 +13,7 @@ import (
 	"github.com/apache/arrow/go/v17/arrow"
 	"github.com/apache/arrow/go/v17/arrow/array"
 	"github.com/apache/arrow/go/v17/arrow/memory"
+	duckdb "github.com/duckdb/duckdb-go-bindings"
 )
 
 func openEngine(t testing.TB, o Options) *Engine {
@@ -137,6 +139,51 @@ func slice(t testing.TB, rec arrow.Record, i, j int64) arrow.Record {
 	return s
 }
 
+// TestNullStructHidesItsFields: Arrow lets the fields of a null struct have values.
+func TestNullStructHidesItsFields(t *testing.T) {
+	e, mem := checked(t)
+	st := arrow.StructOf(arrow.Field{Name: "x", Type: arrow.PrimitiveTypes.Int64, Nullable: true})
+	whole := fromJSON(t, mem, schemaOf("s", st), `[{"s": {"x": 1}}, {"s": {"x": 2}}, {"s": {"x": 3}}]`)
+	d := whole.Column(0).Data()
+	masked := array.NewData(st, 3, []*memory.Buffer{memory.NewBufferBytes([]byte{0b101})}, d.Children(), 1, 0)
+	defer masked.Release()
+	col := array.NewStructData(masked)
+	defer col.Release()
+	rec := array.NewRecord(whole.Schema(), []arrow.Array{col}, 3)
+	defer rec.Release()
+	out := run(t, e, "SELECT s.x AS x, s FROM batch", map[string][]arrow.Record{"batch": {rec}})
+	if got := fmt.Sprint(out.Column(0), out.Column(1).IsNull(1)); got != "[1 (null) 3] true" {
+		t.Fatal(got)
+	}
+}
+
+// TestListsInAnyOrder reads entries that lie apart and backwards, as DuckDB may
+// leave them.
+func TestListsInAnyOrder(t *testing.T) {
+	lt := logicalType(arrow.ListOf(arrow.PrimitiveTypes.Int64))
+	defer duckdb.DestroyLogicalType(&lt)
+	v := duckdb.CreateVector(lt, 8)
+	defer duckdb.DestroyVector(&v)
+	duckdb.ListVectorReserve(v, 8)
+	duckdb.ListVectorSetSize(v, 8)
+	copy(vectorSlice[int64](duckdb.ListVectorGetChild(v), 8), []int64{0, 1, 2, 3, 4, 5, 6, 7})
+	copy(vectorSlice[listEntry](v, 5), []listEntry{{5, 2}, {7, 0}, {1, 2}, {3, 1}, {0, 8}})
+	mem := memory.NewCheckedAllocator(memory.NewGoAllocator())
+	defer mem.AssertSize(t, 0)
+	g := newGather(mem, arrow.ListOf(arrow.PrimitiveTypes.Int64))
+	defer g.release()
+	if err := g.add(v, 0, 5); err != nil {
+		t.Fatal(err)
+	}
+	d := g.data()
+	defer d.Release()
+	a := array.MakeFromData(d)
+	defer a.Release()
+	if got := fmt.Sprint(a); got != "[[5 6] [] [1 2] [3] [0 1 2 3 4 5 6 7]]" {
+		t.Fatal(got)
+	}
+}
+
 func TestViewCanBeReadTwice(t *testing.T) {
 	e, mem := checked(t)
 	rec := everyTypeRows(t, mem, 3000)
@@ -241,6 +288,17 @@ func TestErrorsPointIntoTheStatement(t *testing.T) {
 	}
 }
 
+func TestTheClockRunsOnInPreparedStatements(t *testing.T) {
+	e := openEngine(t, Options{Connections: 1})
+	const sql = "SELECT epoch_us(now()) AS t"
+	first := run(t, e, sql, nil).Column(0).(*array.Int64).Value(0)
+	for run(t, e, sql, nil).Column(0).(*array.Int64).Value(0) == first {
+		if time.Now().UnixMicro() > first+int64(time.Minute/time.Microsecond) {
+			t.Fatal("now() stands still")
+		}
+	}
+}
+
 func TestViewsDoNotLeak(t *testing.T) {
 	e, mem := checked(t)
 	one := fromJSON(t, mem, schemaOf("x", arrow.PrimitiveTypes.Int64), `[{"x": 1}]`)
@@ -303,12 +361,16 @@ func TestDatabaseThatBrokeIsOpenedAnew(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	was := e.db
+	other, err := e.connect("other", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.idle = append(e.idle, other)
 	e.giveBack(c, fmt.Errorf("run: %w", &Error{Class: "FATAL", Message: "database has been invalidated"}))
 	rec := fromJSON(t, memory.DefaultAllocator, schemaOf("x", arrow.PrimitiveTypes.Int64), `[{"x": 1}]`)
 	run(t, e, "SELECT x FROM v", map[string][]arrow.Record{"v": {rec}})
-	if e.db == was || e.broken {
-		t.Error("the old database is still in use")
+	if e.broken || slices.Contains(e.idle, other) {
+		t.Error("connections of the old database are still in use")
 	}
 }
 

@@ -158,21 +158,22 @@ func TestTablesRefuse(t *testing.T) {
 	file := src.tables["big"].Files[0].Path
 	out := filepath.Join(filepath.Dir(file), "out.parquet")
 	for sql, want := range map[string]string{
-		"SELECT * FROM nope":                                 `table "nope" does not exist; there are: big, empty, events`,
-		"INSERT INTO big VALUES (1)":                         "INSERT is refused: SQL only reads here",
-		"/* x */ drop table big":                             "DROP is refused",
-		"COPY big TO '/tmp/x.csv'":                           "COPY is refused",
-		"SET threads = 1":                                    "SET is refused",
-		"INSTALL httpfs":                                     "INSTALL is refused",
-		"WITH x AS (SELECT 1) DELETE FROM big":               "only statements that read",
-		"EXPLAIN ANALYZE COPY (SELECT 1) TO " + literal(out): "COPY is refused",
-		"EXPLAIN DELETE FROM big":                            "DELETE is refused",
-		"SELECT 1; DROP TABLE big":                           "statements where one is expected",
-		"SELECT * FROM read_text('/etc/passwd')":             "disabled",
-		"SELECT * FROM '/etc/passwd.csv'":                    "does not exist",
-		"":                                                   "there is no SQL here",
-		"SELECT nosuch FROM big":                             `"nosuch" not found`,
-		"SELEC 1":                                            "SELEC is refused",
+		"SELECT * FROM nope":                                   `table "nope" does not exist; there are: big, empty, events`,
+		"INSERT INTO big VALUES (1)":                           "INSERT is refused: SQL only reads here",
+		"/* x */ drop table big":                               "DROP is refused",
+		"COPY big TO '/tmp/x.csv'":                             "COPY is refused",
+		"SET threads = 1":                                      "SET is refused",
+		"INSTALL httpfs":                                       "INSTALL is refused",
+		"WITH x AS (SELECT 1) DELETE FROM big":                 "only statements that read",
+		"EXPLAIN ANALYZE COPY (SELECT 1) TO " + literal(out):   "COPY is refused",
+		"EXPLAIN (ANALYZE) COPY (SELECT 1) TO " + literal(out): "syntax error",
+		"EXPLAIN DELETE FROM big":                              "DELETE is refused",
+		"SELECT 1; DROP TABLE big":                             "statements where one is expected",
+		"SELECT * FROM read_text('/etc/passwd')":               "disabled",
+		"SELECT * FROM '/etc/passwd.csv'":                      "does not exist",
+		"":                                                     "there is no SQL here",
+		"SELECT nosuch FROM big":                               `"nosuch" not found`,
+		"SELEC 1":                                              "SELEC is refused",
 	} {
 		rows, err := tables.Query(context.Background(), sql)
 		if err == nil {
