@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/http"
 	"time"
 
 	"github.com/redpanda-data/benthos/v4/public/service"
@@ -23,19 +22,13 @@ import (
 type Engine struct {
 	env *service.Environment
 	log *slog.Logger
-	mux Mux
-}
-
-// Mux is where inputs without an address of their own, such as http_server,
-// register their paths.
-type Mux interface {
-	HandleFunc(pattern string, handler func(http.ResponseWriter, *http.Request))
+	mux *Mux
 }
 
 // Options of an [Engine]. Tables may be nil for an engine that only lints.
 type Options struct {
 	Tables Tables
-	Mux    Mux
+	Mux    *Mux // nil: none; inputs then need addresses of their own
 	Logger *slog.Logger
 }
 
@@ -80,7 +73,8 @@ func (e *Engine) Run(ctx context.Context, c *Config, grace time.Duration) error 
 	b := e.env.NewStreamBuilder()
 	b.SetLogger(e.log.With("connector", c.Name))
 	if e.mux != nil {
-		b.SetHTTPMux(e.mux)
+		b.SetHTTPMux(e.mux.of(c.Name, e.log))
+		defer e.mux.forget(c.Name)
 	}
 	if err := b.SetYAML(conf); err != nil {
 		return problem.List{{File: c.File, Message: err.Error()}}

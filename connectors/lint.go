@@ -28,7 +28,7 @@ func (e *Engine) Lint(c *Config, tables []string) problem.List {
 	}
 	ps.Add(missingEnv(c)...)
 	ps.Add(deliveryProblems(c)...)
-	if lake := child(child(c.root, "output"), "lakehouse"); lake != nil && len(tables) >= 0 {
+	if lake := child(child(c.root, "output"), "lakehouse"); lake != nil {
 		known := false
 		for _, t := range tables {
 			known = known || t == c.Table
@@ -45,15 +45,20 @@ func (e *Engine) Lint(c *Config, tables []string) problem.List {
 }
 
 func lintMessage(l service.Lint) string {
+	// Bloblang shows the place in the mapping on further lines.
+	what, _, _ := strings.Cut(strings.TrimSpace(l.What), "\n")
+	what = strings.TrimRight(what, ": ")
 	switch l.Type {
 	case service.LintUnknown:
-		return l.What + "; check its spelling and indentation, or remove it"
+		return what + "; check its spelling and indentation, or remove it"
 	case service.LintMissing:
-		return l.What + "; add it"
+		return what + "; add it"
 	case service.LintDeprecated:
-		return l.What + "; use its successor"
+		return what + "; use its successor"
+	case service.LintBadBloblang:
+		return what + "; correct the mapping"
 	}
-	return l.What
+	return what
 }
 
 var envVar = regexp.MustCompile(`\$\{([A-Za-z_][A-Za-z0-9_]*)\}`)
@@ -94,6 +99,29 @@ func deliveryProblems(c *Config) (ps problem.List) {
 			case "archive":
 				ps.Addf(c.File, key.Line, at+".processors.archive", "joins messages and loses all but one source position; remove it: the lakehouse output forms batches by itself")
 			}
+		})
+	}
+	return ps
+}
+
+// SharedPaths finds http_server inputs of several connectors that register the
+// same path with the process's own HTTP server.
+func SharedPaths(configs []*Config) (ps problem.List) {
+	first := map[string]*Config{}
+	for _, c := range configs {
+		walk(c.root, func(key, value *yaml.Node) {
+			if key.Value != "http_server" || child(value, "address") != nil {
+				return
+			}
+			at, path := key, "/post" // Benthos' default
+			if p := child(value, "path"); p != nil {
+				at, path = p, p.Value
+			}
+			if other, ok := first[path]; ok {
+				ps.Addf(c.File, at.Line, "input.http_server.path", "%s is taken by connector %s; give each its own path or address", path, other.Name)
+				return
+			}
+			first[path] = c
 		})
 	}
 	return ps

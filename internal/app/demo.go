@@ -46,7 +46,7 @@ func Demo(ctx context.Context, o DemoOptions) error {
 	var names []string
 	defer func() {
 		for _, p := range procs {
-			logStop(o.Logger, p.stop(context.WithoutCancel(ctx), grace))
+			logStop(o.Logger, p.stop(context.WithoutCancel(ctx)))
 		}
 	}()
 	for _, name := range examples.Demo {

@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/tidemill/tidemill/connectors"
 	"github.com/tidemill/tidemill/deploy/embedded"
 	"github.com/tidemill/tidemill/internal/problem"
 	"github.com/tidemill/tidemill/internal/project"
@@ -65,7 +66,7 @@ func Dev(ctx context.Context, o DevOptions) error {
 	if err != nil {
 		return err
 	}
-	defer func() { logStop(o.Logger, proc.stop(context.WithoutCancel(ctx), grace)) }()
+	defer func() { logStop(o.Logger, proc.stop(context.WithoutCancel(ctx))) }()
 	st.print(o.Out, o.JSON, p.Name())
 	return proc.wait(ctx, o.ExitWhenDone)
 }
@@ -94,7 +95,7 @@ func Run(ctx context.Context, o RunOptions) error {
 	if err != nil {
 		return err
 	}
-	registry, mux := NewRegistry(), http.NewServeMux()
+	registry, mux := NewRegistry(), connectors.NewMux()
 	srv, err := serveHTTP(p.HTTP().Address, mux, registry, o.Logger)
 	if err != nil {
 		return err
@@ -107,7 +108,7 @@ func Run(ctx context.Context, o RunOptions) error {
 	if err != nil {
 		return err
 	}
-	defer func() { logStop(o.Logger, proc.stop(context.WithoutCancel(ctx), grace)) }()
+	defer func() { logStop(o.Logger, proc.stop(context.WithoutCancel(ctx))) }()
 	o.Logger.Info("running", "project", p.Name(), "store", ends.Store.S3.Endpoint, "temporal", ends.Temporal.Address, "http", srv.addr)
 	return proc.wait(ctx, o.ExitWhenDone)
 }
@@ -180,7 +181,7 @@ func (p *process) drained(ctx context.Context) error {
 type stack struct {
 	*embedded.Stack
 	registry *prometheus.Registry
-	mux      *http.ServeMux
+	mux      *connectors.Mux
 	http     *httpServer
 	dir      string
 	log      *slog.Logger
@@ -198,7 +199,7 @@ func startStack(ctx context.Context, o stackOptions) (*stack, error) {
 	if o.free {
 		o.dev, o.http = project.Dev{}, "127.0.0.1:0"
 	}
-	s := &stack{registry: NewRegistry(), mux: http.NewServeMux(), dir: o.dir, log: o.log}
+	s := &stack{registry: NewRegistry(), mux: connectors.NewMux(), dir: o.dir, log: o.log}
 	var err error
 	s.Stack, err = embedded.Start(ctx, embedded.Options{
 		Dir: o.dir, TemporalPort: o.dev.TemporalPort, UIPort: o.dev.UIPort, S3Port: o.dev.S3Port, FreePorts: o.free,
@@ -292,11 +293,13 @@ type httpServer struct {
 	addr string
 }
 
-func serveHTTP(addr string, mux *http.ServeMux, registry *prometheus.Registry, log *slog.Logger) (*httpServer, error) {
+func serveHTTP(addr string, paths *connectors.Mux, registry *prometheus.Registry, log *slog.Logger) (*httpServer, error) {
 	l, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", addr)
 	if err != nil {
 		return nil, unavailableError{fmt.Errorf("http address %s: %w; change http.address in tidemill.yaml, or end what uses the port", addr, err)}
 	}
+	mux := http.NewServeMux()
+	mux.Handle("/", paths)
 	mux.Handle("/metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
 	mux.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
 	s := &httpServer{addr: l.Addr().String(), Server: &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}}

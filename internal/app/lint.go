@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"net/http"
 
 	"github.com/tidemill/tidemill/activities"
 	"github.com/tidemill/tidemill/connectors"
@@ -47,13 +46,10 @@ func Lint(ctx context.Context, dir string) error {
 }
 
 // lintProject reads and lints the connectors of a valid project.
-func lintProject(p *project.Project, proc *process, mux *http.ServeMux, log *slog.Logger) (*connectors.Engine, []*connectors.Config, error) {
-	o := connectors.Options{Logger: quiet(log)}
+func lintProject(p *project.Project, proc *process, mux *connectors.Mux, log *slog.Logger) (*connectors.Engine, []*connectors.Config, error) {
+	o := connectors.Options{Logger: quiet(log), Mux: mux}
 	if proc != nil {
 		o.Tables = lateTables{proc}
-	}
-	if mux != nil {
-		o.Mux = mux
 	}
 	e, err := connectors.New(o)
 	if err != nil {
@@ -74,6 +70,7 @@ func lintProject(p *project.Project, proc *process, mux *http.ServeMux, log *slo
 		ps.Add(e.Lint(c, names)...)
 		configs = append(configs, c)
 	}
+	ps.Add(connectors.SharedPaths(configs)...)
 	return e, configs, ps.Err()
 }
 

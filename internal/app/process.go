@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"net/http"
 	"sync"
 	"time"
 
@@ -67,14 +66,14 @@ type processOptions struct {
 	wait            time.Duration
 	log             *slog.Logger
 	registry        prometheus.Registerer
-	mux             *http.ServeMux
+	mux             *connectors.Mux
 	grace           time.Duration
 }
 
 // startProcess checks the project, reaches the store and the cluster, and
 // starts what the roles ask for. On an error nothing is left running.
-func startProcess(ctx context.Context, o processOptions) (p *process, err error) {
-	p = &process{
+func startProcess(ctx context.Context, o processOptions) (started *process, err error) {
+	p := &process{
 		project: o.project, ends: o.ends, log: o.log.With("project", o.project.Name()),
 		metrics: newMetrics(o.registry, o.project.Name()), connDone: make(chan struct{}), connErrs: make(chan error, 16), lives: map[string]*live{},
 	}
@@ -83,7 +82,7 @@ func startProcess(ctx context.Context, o processOptions) (p *process, err error)
 	}
 	defer func() {
 		if err != nil {
-			p.stop(context.WithoutCancel(ctx), time.Second)
+			logStop(p.log, p.stop(context.WithoutCancel(ctx)))
 		}
 	}()
 	if p.conns, p.configs, err = lintProject(o.project, p, o.mux, p.log); err != nil {
@@ -224,7 +223,7 @@ func (p *process) startConnectors(grace time.Duration) {
 
 // stop ends the process in the order of the rows' path: no more input, what
 // has been taken in is committed and acked, then the worker, then the rest.
-func (p *process) stop(ctx context.Context, _ time.Duration) error {
+func (p *process) stop(ctx context.Context) error {
 	if p.stopConns != nil {
 		p.stopConns()
 		<-p.connDone
