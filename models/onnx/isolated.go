@@ -252,13 +252,13 @@ var errHung = errors.New("no answer in time")
 // gone and the slot empty, except if the request could not be sent at all.
 func (s *isolated) exchange(ctx context.Context, slot *slot, kind uint32, meta []byte, data ...[]byte) (answer, []models.Tensor, error) {
 	c := slot.child
-	c.stderr.reset()
 	bounded, cancel := context.WithTimeoutCause(ctx, s.o.Timeout, errHung)
 	defer cancel()
 	stop := context.AfterFunc(bounded, c.kill)
 	a, outputs, err := c.call(kind, meta, data)
 	if stop() && (err == nil || errors.Is(err, models.ErrRejected)) {
 		slot.crashes = 0
+		c.stderr.reset() // what it printed was no last word
 		return a, outputs, err
 	}
 	// Broken pipe, broken message, killed, or about to be.
