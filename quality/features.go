@@ -1,220 +1,202 @@
-package models
+package quality
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
+	"regexp"
 	"slices"
-	"sync"
-	"time"
+	"strings"
 
 	"github.com/apache/arrow/go/v17/arrow"
-	"github.com/apache/arrow/go/v17/arrow/array"
-	"github.com/apache/arrow/go/v17/arrow/memory"
 
-	"github.com/tidemill/tidemill/contract"
+	"github.com/tidemill/tidemill/internal/batch"
+	"github.com/tidemill/tidemill/internal/problem"
 )
 
-// Rows go to the model in chunks, which bounds the buffers and the messages to
-// the child process: at most maxChunkRows, fewer of wide rows.
-const (
-	maxChunkRows     = 16 << 10
-	maxChunkElements = 1 << 20 // 8 MiB of doubles
-)
+// features is a contract's features query, compiled.
+type features struct {
+	sql    string        // the query of its own: feature columns and what else is listed in fields, then _row
+	names  []string      // of the features
+	fields []arrow.Field // of the query's columns but the last; begins with the contract's columns when copied
+	copied bool          // the contract's columns are taken from the query too, which may have changed them
+	tree   *tree
+}
 
-func chunkRows(feeds []feed) int {
-	width := 1
-	for _, f := range feeds {
-		width += len(f.columns)
+var columnName = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_]*$`)
+
+const featuresHint = "write SELECT *, … FROM batch"
+
+// compileFeatures describes the contract's features and judges their columns.
+func (p *Plan) compileFeatures(ctx context.Context, problems *problem.List) error {
+	sql := strings.TrimRight(p.table.Features(), "; \t\r\n")
+	if strings.TrimSpace(sql) == "" {
+		return nil
 	}
-	return max(1, min(maxChunkRows, maxChunkElements/width))
-}
-
-// ScorerOptions describe a [Scorer]. Runtime, Version, Data and Score must be set.
-type ScorerOptions struct {
-	Runtime Runtime
-	Version Version
-	Data    []byte // the version's bytes, from [Registry.Load]
-	Score   *contract.Score
-
-	// Scored is the schema of the table that the columns go into, if there is one
-	// already: a float output takes the float type that the table has.
-	Scored    *arrow.Schema
-	Processes int           // child processes at most; 0: 1
-	Timeout   time.Duration // of one call of the model; 0: the runtime's default
-	MaxMemory int64         // bytes; 0: the runtime's default
-	Allocator memory.Allocator
-}
-
-// Scorer runs one model version over records. It is safe for concurrent use.
-type Scorer struct {
-	version Version
-	session Session
-	feeds   []feed
-	picks   []pick
-	mem     memory.Allocator
-	chunk   int       // rows
-	scratch sync.Pool // of []Tensor, for chunk rows
-}
-
-// NewScorer opens the model. The error is a [BindError] if the contract's score
-// section does not fit it, else what [Runtime.Open] gives.
-func NewScorer(ctx context.Context, o ScorerOptions) (*Scorer, error) {
-	sig := o.Version.Signature
-	feeds, is := bindInputs(sig, o.Score.Inputs)
-	picks, tensors, more := bindOutputs(sig, o.Score.Outputs, o.Scored)
-	if err := append(is, more...).err(); err != nil {
-		return nil, fmt.Errorf("model %s: %w", o.Version.Ref(), err)
-	}
-	session, err := o.Runtime.Open(ctx, o.Data, OpenOptions{
-		InProcess: o.Score.Isolation == contract.IsolationNone, Outputs: tensors,
-		Processes: o.Processes, Timeout: o.Timeout, MaxMemory: o.MaxMemory,
-	})
+	schema, err := p.describe(ctx, sql)
 	if err != nil {
-		return nil, fmt.Errorf("open model %s: %w", o.Version.Ref(), err)
-	}
-	if o.Allocator == nil {
-		o.Allocator = memory.DefaultAllocator
-	}
-	s := &Scorer{version: o.Version, session: session, feeds: feeds, picks: picks, mem: o.Allocator, chunk: chunkRows(feeds)}
-	s.scratch.New = func() any {
-		tensors := make([]Tensor, len(feeds))
-		for i, f := range feeds {
-			tensors[i] = NewTensor(f.info.Type, f.shape(s.chunk)...)
-		}
-		return tensors
-	}
-	return s, nil
-}
-
-// Version is the model that scores.
-func (s *Scorer) Version() Version { return s.version }
-
-// Fields are the columns that Score gives, in order. None is nullable.
-func (s *Scorer) Fields() []arrow.Field { return fields(s.picks) }
-
-// Close ends the model's processes. It is idempotent.
-func (s *Scorer) Close() error { return s.session.Close() }
-
-// Score gives one array for each of [Scorer.Fields], as long as the record; the
-// caller releases them. Columns that the model does not take are ignored.
-//
-//	*RowsError   these rows cannot be scored: a null, a number that does not fit the
-//	             input's type, or an answer that is not a finite number
-//	ErrRejected  the model refuses the rows, or answers what is no answer: try parts
-//	ErrCrashed   the model's process died: try again, then parts
-//	*BindError   the record lacks columns or has them in a type that does not fit
-//
-// NaN and infinity in float columns go to the model as they are: tree models
-// take NaN for missing. A score that is NaN or infinite is an error of its row,
-// because comparisons with it mean something else in every engine.
-func (s *Scorer) Score(ctx context.Context, rec arrow.Record) ([]arrow.Array, error) {
-	at, is := checkColumns(s.feeds, rec.Schema())
-	if err := is.err(); err != nil {
-		return nil, fmt.Errorf("model %s: %w", s.version.Ref(), err)
-	}
-	rows := int(rec.NumRows())
-	out := make([]collector, len(s.picks))
-	for i, p := range s.picks {
-		out[i] = newCollector(s.mem, p, rows)
-	}
-	defer func() {
-		for _, c := range out {
-			c.release()
-		}
-	}()
-	scratch := s.scratch.Get().([]Tensor)
-	defer s.scratch.Put(scratch)
-	var bad rowErrors
-	inputs := make([]Tensor, len(scratch))
-	for first := 0; first < rows; first += s.chunk {
-		n := min(s.chunk, rows-first)
-		bad.first = first
-		s.fill(scratch, inputs, rec, at, first, n, &bad)
-		if len(bad.byRow) > 0 {
-			continue // find the others too: the caller takes all of them out at once
-		}
-		if err := s.run(ctx, inputs, first, n, out, &bad); err != nil {
-			return nil, fmt.Errorf("score with %s: %w", s.version.Ref(), err)
-		}
-	}
-	if len(bad.byRow) > 0 {
-		e := &RowsError{Total: rows}
-		for _, row := range slices.Sorted(maps.Keys(bad.byRow)) {
-			e.Rows = append(e.Rows, bad.byRow[row])
-		}
-		return nil, e
-	}
-	arrays := make([]arrow.Array, len(out))
-	for i, c := range out {
-		arrays[i] = c.array()
-	}
-	return arrays, nil
-}
-
-// fill points inputs at scratch, cut to n rows, and writes rows from first on.
-func (s *Scorer) fill(scratch, inputs []Tensor, rec arrow.Record, at [][]int, first, n int, bad *rowErrors) {
-	for f, feed := range s.feeds {
-		width := len(feed.columns)
-		inputs[f] = Tensor{Type: feed.info.Type, Shape: feed.shape(n)}
-		if feed.info.Type == String {
-			inputs[f].Strings = scratch[f].Strings[:n*width]
-		} else {
-			inputs[f].Data = scratch[f].Data[:n*width*feed.info.Type.Size()]
-		}
-		for c, name := range feed.columns {
-			bad.column = name
-			column := rec.Column(at[f][c])
-			if n < column.Len() {
-				column = array.NewSlice(column, int64(first), int64(first+n))
-			} else {
-				column.Retain()
-			}
-			fill(inputs[f], c, width, column, bad)
-			column.Release()
-		}
-	}
-}
-
-func (s *Scorer) run(ctx context.Context, inputs []Tensor, first, n int, out []collector, bad *rowErrors) error {
-	tensors, err := s.session.Run(ctx, inputs)
-	if err != nil {
-		return err
-	}
-	for i, p := range s.picks {
-		if p.tensor >= len(tensors) {
-			return fmt.Errorf("%w: it gave %d outputs", ErrRejected, len(tensors))
-		}
-		t := tensors[p.tensor]
-		width, err := outputWidth(t, p, n)
+		at := p.table.Problem("features", "")
+		message, err := sqlMessage(err, sql, 0, func(offset int) {
+			at.Line = p.table.FeaturesLine() + strings.Count(sql[:offset], "\n")
+			at.Column = 0
+		})
 		if err != nil {
 			return err
 		}
-		bad.column = p.column
-		out[i].take(t, max(p.index, 0), width, first, bad)
+		at.Message = message
+		problems.Add(at)
+		return nil
+	}
+	f := &features{}
+	messages := p.judgeFeatures(schema, f)
+	for _, m := range messages {
+		problems.Add(p.table.Problem("features", "%s", m))
+	}
+	if len(messages) > 0 {
+		return nil
+	}
+	if f.tree, err = parse(ctx, p.engine, sql); err != nil && !errors.Is(err, errNotSelect) {
+		return err
+	}
+	f.copied = f.tree == nil || !f.tree.overBatch()
+	p.finishFeatures(sql, f)
+	return nil
+}
+
+// judgeFeatures says what is wrong with the columns that come out, and notes
+// the features among them.
+func (p *Plan) judgeFeatures(schema *arrow.Schema, f *features) (messages []string) {
+	seen := map[string]string{}
+	for _, c := range schema.Fields() {
+		lower := strings.ToLower(c.Name)
+		if was, ok := seen[lower]; ok {
+			messages = append(messages, fmt.Sprintf("two columns come out as %q and %q; give one another name, or change the contract's column with * REPLACE (… AS %s)", was, c.Name, was))
+			continue
+		}
+		seen[lower] = c.Name
+		if c.Name == batch.ColRow || len(p.table.ArrowSchema().FieldIndices(c.Name)) > 0 {
+			continue
+		}
+		if !columnName.MatchString(c.Name) {
+			messages = append(messages, fmt.Sprintf("column %q has no name that tables can have; write … AS some_name (letters, digits and _, beginning with a letter)", c.Name))
+			continue
+		}
+		f.names = append(f.names, c.Name)
+	}
+	for _, want := range p.input.Fields() {
+		at := schema.FieldIndices(want.Name)
+		switch {
+		case len(at) == 0 && want.Name == batch.ColRow:
+			messages = append(messages, fmt.Sprintf("the query drops %s, which tells the rows apart; %s, or list %[1]s as well", batch.ColRow, featuresHint))
+		case len(at) == 0:
+			messages = append(messages, fmt.Sprintf("the query drops column %q of the contract; %s", want.Name, featuresHint))
+		case len(at) == 1 && !arrow.TypeEqual(schema.Field(at[0]).Type, want.Type):
+			messages = append(messages, fmt.Sprintf("the query makes column %q %s, but the contract says %s; give the new column another name", want.Name, schema.Field(at[0]).Type, want.Type))
+		}
+	}
+	if len(messages) == 0 {
+		for _, n := range f.names {
+			f.fields = append(f.fields, schema.Field(schema.FieldIndices(n)[0]))
+		}
+	}
+	return messages
+}
+
+// finishFeatures writes the query that brings the features back in the order of
+// the rows, and nothing that is not needed.
+func (p *Plan) finishFeatures(sql string, f *features) {
+	p.columns = arrow.NewSchema(slices.Concat(p.table.ArrowSchema().Fields(), f.fields), nil)
+	if f.copied {
+		f.fields = slices.Concat(p.table.ArrowSchema().Fields(), f.fields)
+	}
+	var list []string
+	for _, c := range f.fields {
+		list = append(list, quote(c.Name))
+	}
+	f.sql = "SELECT " + strings.Join(append(list, batch.ColRow), ", ") + " FROM (\n" + sql + "\n) ORDER BY " + batch.ColRow
+	p.features = f
+}
+
+// compileCombined writes one query for checks and features, when the features
+// look at one row each. A feature is computed only where the checks hold: the
+// features may rely on them (ln(amount) after amount > 0).
+func (p *Plan) compileCombined(ctx context.Context) error {
+	f := p.features
+	if f == nil || f.copied || p.flagsWide || len(f.names) == 0 || !f.tree.plain() || f.tree.wide() {
+		return nil
+	}
+	guarded, err := parse(ctx, p.engine, "SELECT CASE WHEN _ok THEN 1 END")
+	if err != nil {
+		return err
+	}
+	items := f.tree.items()[1:]
+	if len(items) != len(f.names) { // COLUMNS(…) or another star
+		return nil
+	}
+	var list []any
+	for i, item := range items {
+		expr := item.(map[string]any)
+		expr["alias"] = ""
+		w := map[string]any{"alias": f.names[i]}
+		if len(p.checks) == 0 {
+			w = expr
+			w["alias"] = f.names[i]
+		} else if w, err = guard(guarded, expr, f.names[i]); err != nil {
+			return err
+		}
+		list = append(list, w)
+	}
+	guarded.node["select_list"] = list
+	sql, err := guarded.sql(ctx, p.engine)
+	if err != nil {
+		return err
+	}
+	p.combined = p.combine(sql)
+	// What the rewriting may have changed (a name that means something else
+	// inside) shows here; the query of the features' own is always right.
+	schema, err := p.describe(ctx, p.combined)
+	if err != nil {
+		p.combined = ""
+		return contextError(err)
+	}
+	for i, c := range f.fields {
+		if got := schema.Field(len(p.checks) + i); got.Name != c.Name || !arrow.TypeEqual(got.Type, c.Type) {
+			p.combined = ""
+		}
 	}
 	return nil
 }
 
-// outputWidth is how many values a row an output has, once it is known to be
-// one that the pick can be taken from.
-func outputWidth(t Tensor, p pick, rows int) (int, error) {
-	width := int64(1)
-	ok := t.Type == p.info.Type && len(t.Shape) >= 1 && len(t.Shape) <= 2 && t.Shape[0] == int64(rows)
-	if ok && len(t.Shape) == 2 {
-		width = t.Shape[1]
+// guard fills an expression into the tree of CASE WHEN _ok THEN … END.
+func guard(template *tree, expr map[string]any, name string) (map[string]any, error) {
+	shape, _ := template.items()[0].(map[string]any)
+	checks, _ := shape["case_checks"].([]any)
+	if len(checks) != 1 {
+		return nil, fmt.Errorf("syntax tree of CASE is not as expected: %v", shape)
 	}
-	if !ok || int64(max(p.index, 0)) >= width || p.index < 0 && width > 1 {
-		return 0, fmt.Errorf("%w: for %d rows its output %s is %s%s, which column %s cannot be taken from",
-			ErrRejected, rows, p.info, t.Type, shapeText(t.Shape), p.column)
+	branch, _ := checks[0].(map[string]any)
+	w := map[string]any{}
+	for k, v := range shape {
+		w[k] = v
 	}
-	return int(width), nil
+	w["alias"] = name
+	w["case_checks"] = []any{map[string]any{"when_expr": branch["when_expr"], "then_expr": expr}}
+	return w, nil
 }
 
-// IsRowFault says whether an error of [Scorer.Score] may be the fault of some
-// rows, so that scoring parts of the record can help.
-func IsRowFault(err error) bool {
-	var rows *RowsError
-	return errors.As(err, &rows) || errors.Is(err, ErrRejected) || errors.Is(err, ErrCrashed)
+// combine puts the list of features (SELECT a, b) over the flags.
+func (p *Plan) combine(list string) string {
+	list = strings.TrimPrefix(list, "SELECT ")
+	if len(p.checks) == 0 {
+		return "SELECT " + list + " FROM " + view + " AS " + quote(p.features.tree.alias())
+	}
+	flags, ok := make([]string, len(p.checks)), []string{"true"}
+	for i, c := range p.checks {
+		flags[i] = flagName(i)
+		if c.OnFail != "warn" {
+			ok = append(ok, "NOT "+flagName(i))
+		}
+	}
+	return "SELECT " + strings.Join(flags, ", ") + ", " + list +
+		" FROM (SELECT *, " + strings.Join(ok, " AND ") + " AS _ok FROM (SELECT *, " + strings.Join(p.flagItems(), ", ") + " FROM " + view + ")) AS " + quote(p.features.tree.alias())
 }
