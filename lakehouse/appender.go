@@ -298,8 +298,7 @@ func (a *Appender) commitQueue() {
 type group struct {
 	items   []*item
 	claims  batch.Claims // of items
-	settled batch.Claims
-	planned int // how often
+	planned int          // how often
 }
 
 func (a *Appender) commitGroup(g *group) {
@@ -343,7 +342,7 @@ func (a *Appender) plan(g *group, s *Snapshot) *Commit {
 	now := a.t.opt.now()
 	a.positions.sync(a.t, s, now)
 	c := &Commit{Operation: "STREAMING UPDATE", Fault: a.o.Fault}
-	g.claims, g.settled = batch.Claims{}, settled
+	g.claims = batch.Claims{}
 	var items, wait []*item
 	for _, it := range g.items {
 		switch err := a.stillFits(it, s); {

@@ -144,7 +144,7 @@ type history struct {
 // tailLen is how many commits stay in memory for those who follow a table.
 const tailLen = 1024
 
-// next returns the snapshot after a commit. The history is changed only if there is no
+// apply makes the snapshot after a commit. The history is changed only if there is no
 // error: a commit that asks for something unsupported leaves the table where it was.
 func (h *history) apply(version int64, c *delta.Commit) error {
 	old := h.snap

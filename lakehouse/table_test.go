@@ -231,7 +231,7 @@ func TestRefreshAndChanges(t *testing.T) {
 	}
 }
 
-// TestSweep: many removes, with old snapshots alive.
+// TestSnapshotsStay: many removes, with old snapshots alive.
 func TestSnapshotsStay(t *testing.T) {
 	tbl := mustCreate(t, mem.New(), CreateOptions{})
 	r := seeded(1)
