@@ -8,8 +8,10 @@ import (
 	"strconv"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 
 	"github.com/apache/arrow/go/v17/arrow"
+	"github.com/apache/arrow/go/v17/arrow/array"
 	"github.com/mattn/go-runewidth"
 )
 
@@ -44,7 +46,7 @@ func WriteGrid(w io.Writer, r RecordReader, o GridOptions) error {
 			for c, col := range rec.Columns() {
 				row[c] = "null"
 				if col.IsValid(i) {
-					row[c] = clean(showScalar(col, i))
+					row[c] = clean(showForPeople(col, i))
 				}
 			}
 			g.cells = append(g.cells, row)
@@ -58,6 +60,16 @@ func WriteGrid(w io.Writer, r RecordReader, o GridOptions) error {
 	g.layOut()
 	g.write(out)
 	return out.Flush()
+}
+
+// showForPeople is showScalar, but for bytes that are text, such as the raw
+// rows of quarantine tables: those are shown as such. Programs read bytes from
+// JSON and CSV, which always have them in base64.
+func showForPeople(a arrow.Array, i int) string {
+	if b, ok := a.(*array.Binary); ok && utf8.Valid(b.Value(i)) {
+		return string(b.Value(i))
+	}
+	return showScalar(a, i)
 }
 
 type grid struct {

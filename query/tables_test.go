@@ -276,6 +276,27 @@ id  名      txt
 	}
 }
 
+// Raw rows are text nearly always, and people look at them to see what came in.
+func TestGridShowsBytesThatAreText(t *testing.T) {
+	e := openEngine(t, Options{})
+	rec := run(t, e, `SELECT encode('{"ä": 1}'||chr(10)) AS raw UNION ALL SELECT '\xff\x00'::BLOB`, nil)
+	var grid, lines bytes.Buffer
+	rec.Retain()
+	if err := WriteGrid(&grid, &oneRecord{rec: rec, schema: rec.Schema()}, GridOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if want := "raw\n──────────\n{\"ä\": 1}\\n\n/wA=\n(2 rows)\n"; grid.String() != want {
+		t.Errorf("got:\n%s", grid.String())
+	}
+	rec.Retain()
+	if err := WriteJSON(&lines, &oneRecord{rec: rec, schema: rec.Schema()}); err != nil {
+		t.Fatal(err)
+	}
+	if want := `{"raw":"eyLDpCI6IDF9Cg=="}` + "\n" + `{"raw":"/wA="}` + "\n"; lines.String() != want {
+		t.Errorf("got:\n%s", lines.String())
+	}
+}
+
 type oneRecord struct {
 	rec    arrow.Record
 	schema *arrow.Schema
