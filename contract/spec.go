@@ -82,7 +82,7 @@ var checkSpec = strictyaml.Spec{
 			Doc: "The check's name, as metrics and quarantined rows show it"}},
 		{Name: "expr", Spec: strictyaml.Spec{
 			Kind: strictyaml.Text, Examples: []string{"amount > 0"},
-			Doc: "A SQL boolean expression over a row's columns; a row for which it is false or null fails"}},
+			Doc: "A SQL boolean expression over a row's columns; a row for which it is false fails; null passes, as in a CHECK of SQL"}},
 		{Name: "freshness", Spec: strictyaml.Spec{
 			Kind: strictyaml.Duration, Examples: []string{"30s", "1m"},
 			Doc: "How old a batch's newest event_time may be"}},

@@ -61,7 +61,7 @@ const (
 // or Freshness is set.
 type Check struct {
 	Name      string
-	Expr      string        // SQL boolean expression over a row; null counts as failed
+	Expr      string        // SQL boolean expression over a row; false fails, null passes as in an SQL CHECK
 	Freshness time.Duration // the batch's newest event_time may be at most this old; > 0
 	OnFail    OnFail
 }
