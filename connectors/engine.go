@@ -35,7 +35,7 @@ type Options struct {
 // New builds an engine with an environment of its own.
 func New(o Options) (*Engine, error) {
 	env := service.GlobalEnvironment().
-		WithInputs(inputs...).WithOutputs(outputs...).WithBuffers("none").
+		WithInputs(inputs...).WithOutputs(outputs...).
 		WithMetrics("none").WithTracers("none").Clone()
 	e := &Engine{env: env, log: o.Logger, mux: o.Mux}
 	if e.log == nil {

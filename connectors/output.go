@@ -198,7 +198,7 @@ func (d decoded) elsewhere(other *lakehouse.Appender, runs []batch.Run) batch.Cl
 // decode takes messages from the front of a batch, as many as one record
 // holds, and returns how many it took.
 func (o *output) decode(dec *decode.Decoder, msgs service.MessageBatch) (d decoded, n int, err error) {
-	d.settled, d.mixed = settledSpans{}, batch.Claims{}
+	d.settled = settledSpans{}
 	var failed []decode.BadRow
 	for _, m := range msgs {
 		data, err := m.AsBytes()
@@ -209,7 +209,6 @@ func (o *output) decode(dec *decode.Decoder, msgs service.MessageBatch) (d decod
 		if !ok {
 			return d, 0, errors.New("message without a source position; the lakehouse output must be run by tidemill, which wraps the input")
 		}
-		good, bad := dec.Rows(), dec.Bad()
 		if err := m.GetError(); err != nil {
 			failed = append(failed, decode.BadRow{
 				Partition: st.Partition, Offset: st.Offset, Raw: data, Class: quarantine.ClassDecode, Rule: "processor_failed",
@@ -217,9 +216,6 @@ func (o *output) decode(dec *decode.Decoder, msgs service.MessageBatch) (d decod
 			})
 		} else if err := dec.Message(data, decode.Position{Partition: st.Partition, First: st.Offset, PerRow: st.PerRow}); err != nil {
 			break // the record is full; the rest makes another one
-		}
-		if !st.PerRow && dec.Rows()-good+dec.Bad()-bad > 1 {
-			d.mixed[st.Partition] = d.mixed[st.Partition].Add(batch.Interval{First: st.Offset, Last: st.Offset})
 		}
 		if st.tracker != nil {
 			d.settled[st.Partition] = st.tracker
@@ -229,7 +225,32 @@ func (o *output) decode(dec *decode.Decoder, msgs service.MessageBatch) (d decod
 	}
 	d.rec, d.runs, d.bad = dec.Flush()
 	d.bad = append(d.bad, failed...)
+	d.mixed = shared(d.runs, d.bad)
 	return d, n, nil
+}
+
+// shared returns the offsets at which there is more than one row.
+func shared(runs []batch.Run, bad []decode.BadRow) batch.Claims {
+	out := batch.Claims{}
+	add := func(partition string, offset int64) {
+		out[partition] = out[partition].Add(batch.Interval{First: offset, Last: offset})
+	}
+	for _, r := range runs {
+		if !r.PerRow && r.Rows > 1 {
+			add(r.Partition, r.First)
+		}
+	}
+	if len(bad) == 0 {
+		return out
+	}
+	seen := batch.ClaimsOf(runs)
+	for _, b := range bad {
+		if seen[b.Partition].Contains(b.Offset) {
+			add(b.Partition, b.Offset)
+		}
+		seen[b.Partition] = seen[b.Partition].Add(batch.Interval{First: b.Offset, Last: b.Offset})
+	}
+	return out
 }
 
 // land commits the rows that did not decode, and then the others. A crash in
@@ -271,9 +292,12 @@ func (o *output) quarantineRows(ctx context.Context, d decoded, out *Outcome) er
 	for _, b := range d.bad {
 		at = append(at, batch.Run{Partition: b.Partition, First: b.Offset, Rows: 1})
 	}
-	landed := d.elsewhere(l.Landed, at)
+	known := d.elsewhere(l.Landed, at)
+	for p, s := range known {
+		known[p] = s.AddSet(l.Quarantine.Claims(p))
+	}
 	for i, b := range d.bad {
-		if landed.Overlaps(at[i : i+1]) {
+		if known.Overlaps(at[i : i+1]) {
 			out.Duplicates++
 			continue
 		}
