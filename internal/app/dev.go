@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/pprof"
 	"os"
 	"path/filepath"
 	"time"
@@ -16,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/tidemill/tidemill/activities"
 	"github.com/tidemill/tidemill/connectors"
 	"github.com/tidemill/tidemill/deploy/embedded"
 	"github.com/tidemill/tidemill/internal/problem"
@@ -35,6 +37,7 @@ type DevOptions struct {
 	Dir          string
 	FreePorts    bool
 	ExitWhenDone bool
+	Profiling    bool // serve /debug/pprof
 	JSON         bool
 	Out          io.Writer
 	Logger       *slog.Logger
@@ -54,7 +57,7 @@ func Dev(ctx context.Context, o DevOptions) error {
 	if p, err = project.Load("."); err != nil {
 		return err
 	}
-	st, err := startStack(ctx, stackOptions{dir: stateDir("."), dev: p.Dev(), http: p.HTTP().Address, free: o.FreePorts, log: o.Logger})
+	st, err := startStack(ctx, stackOptions{dir: stateDir("."), dev: p.Dev(), http: p.HTTP().Address, free: o.FreePorts, profiling: o.Profiling, log: o.Logger})
 	if err != nil {
 		return err
 	}
@@ -67,7 +70,7 @@ func Dev(ctx context.Context, o DevOptions) error {
 		return err
 	}
 	defer func() { logStop(o.Logger, proc.stop(context.WithoutCancel(ctx))) }()
-	st.print(o.Out, o.JSON, p.Name())
+	st.print(o.Out, o.JSON, o.Dir, p, p.Name())
 	return proc.wait(ctx, o.ExitWhenDone)
 }
 
@@ -77,6 +80,7 @@ type RunOptions struct {
 	Connect, Worker bool
 	Wait            time.Duration
 	ExitWhenDone    bool
+	Profiling       bool // serve /debug/pprof
 	JSON            bool
 	Out             io.Writer
 	Logger          *slog.Logger
@@ -96,7 +100,7 @@ func Run(ctx context.Context, o RunOptions) error {
 		return err
 	}
 	registry, mux := NewRegistry(), connectors.NewMux()
-	srv, err := serveHTTP(p.HTTP().Address, mux, registry, o.Logger)
+	srv, err := serveHTTP(p.HTTP().Address, mux, registry, o.Profiling, o.Logger)
 	if err != nil {
 		return err
 	}
@@ -193,6 +197,8 @@ type stackOptions struct {
 	http string
 	free bool
 	log  *slog.Logger
+
+	profiling bool
 }
 
 func startStack(ctx context.Context, o stackOptions) (*stack, error) {
@@ -208,7 +214,7 @@ func startStack(ctx context.Context, o stackOptions) (*stack, error) {
 	if err != nil {
 		return nil, unavailableError{err}
 	}
-	if s.http, err = serveHTTP(o.http, s.mux, s.registry, o.log); err != nil {
+	if s.http, err = serveHTTP(o.http, s.mux, s.registry, o.profiling, o.log); err != nil {
 		s.stop()
 		return nil, err
 	}
@@ -277,14 +283,19 @@ func (s *stack) writeAddresses() error {
 	return nil
 }
 
-// print shows a person or a program where everything is.
-func (s *stack) print(w io.Writer, asJSON bool, projects ...string) {
+// print shows a person or a program where everything is, and how to query one
+// of the projects, which lies in dir.
+func (s *stack) print(w io.Writer, asJSON bool, dir string, p *project.Project, projects ...string) {
 	a := s.addresses()
 	if asJSON {
 		_ = json.NewEncoder(w).Encode(map[string]any{"temporal": a.Temporal, "ui": a.UI, "s3": a.S3, "bucket": embeddedBucket, "http": a.HTTP, "metrics": a.HTTP + "/metrics", "projects": projects}) //nolint:errchkjson // strings
 		return
 	}
-	fmt.Fprintf(w, "\n  Temporal UI  %s\n  Temporal     %s\n  S3           %s  bucket %s\n  metrics      %s/metrics\n\n", a.UI, a.Temporal, a.S3, embeddedBucket, a.HTTP)
+	fmt.Fprintf(w, "\n  Temporal UI  %s\n  Temporal     %s\n  S3           %s  bucket %s\n  metrics      %s/metrics\n", a.UI, a.Temporal, a.S3, embeddedBucket, a.HTTP)
+	if cs := p.Contracts(); len(cs) > 0 {
+		fmt.Fprintf(w, "  query        %s -C %s sql \"FROM %s%s LIMIT 5\"\n", os.Args[0], dir, cs[0].Name(), activities.Suffix)
+	}
+	fmt.Fprintln(w)
 }
 
 // httpServer serves metrics, health and the paths of http_server connectors.
@@ -293,7 +304,7 @@ type httpServer struct {
 	addr string
 }
 
-func serveHTTP(addr string, paths *connectors.Mux, registry *prometheus.Registry, log *slog.Logger) (*httpServer, error) {
+func serveHTTP(addr string, paths *connectors.Mux, registry *prometheus.Registry, profiling bool, log *slog.Logger) (*httpServer, error) {
 	l, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", addr)
 	if err != nil {
 		return nil, unavailableError{fmt.Errorf("http address %s: %w; change http.address in tidemill.yaml, or end what uses the port", addr, err)}
@@ -302,6 +313,11 @@ func serveHTTP(addr string, paths *connectors.Mux, registry *prometheus.Registry
 	mux.Handle("/", paths)
 	mux.Handle("/metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
 	mux.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
+	if profiling {
+		mux.HandleFunc("/debug/pprof/", pprof.Index)
+		mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
+		mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
+	}
 	s := &httpServer{addr: l.Addr().String(), Server: &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}}
 	go func() {
 		if err := s.Serve(l); err != nil && !errors.Is(err, http.ErrServerClosed) {
