@@ -14,9 +14,9 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/tidemill/tidemill/internal/ortlib"
 	"github.com/tidemill/tidemill/models"
 	"github.com/tidemill/tidemill/models/onnx"
-	"github.com/tidemill/tidemill/models/onnx/library"
 )
 
 // The test binary is the models' child process too.
@@ -30,7 +30,7 @@ func TestMain(m *testing.M) {
 // realRuntime is the ONNX Runtime; without it tests skip, but never in CI.
 func realRuntime(t testing.TB) models.Runtime {
 	t.Helper()
-	if _, err := library.Find(); err != nil {
+	if _, err := ortlib.Find(); err != nil {
 		if os.Getenv("CI") == "true" {
 			t.Fatal(err)
 		}

@@ -23,7 +23,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/tidemill/tidemill/models/onnx/library"
+	"github.com/tidemill/tidemill/internal/ortlib"
 )
 
 func main() {
@@ -49,12 +49,12 @@ type fetcher struct {
 }
 
 func (f fetcher) main(ctx context.Context, dir string) error {
-	if path := os.Getenv(library.Env); path != "" {
-		found, err := library.Resolve(path)
+	if path := os.Getenv(ortlib.Env); path != "" {
+		found, err := ortlib.Resolve(path)
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(f.out, "ONNX Runtime: %s says %s; nothing to fetch\n", library.Env, found)
+		fmt.Fprintf(f.out, "ONNX Runtime: %s says %s; nothing to fetch\n", ortlib.Env, found)
 		return nil
 	}
 	if dir == "" {
@@ -63,7 +63,7 @@ func (f fetcher) main(ctx context.Context, dir string) error {
 			return err
 		}
 	}
-	return f.fetch(ctx, filepath.Join(library.Dir(dir), library.FileName(f.goos)))
+	return f.fetch(ctx, filepath.Join(ortlib.Dir(dir), ortlib.FileName(f.goos)))
 }
 
 // projectDir is the directory with go.mod, from the working directory upwards.
@@ -89,11 +89,11 @@ func (f fetcher) fetch(ctx context.Context, target string) error {
 	platform := f.goos + "/" + f.goarch
 	all := pins[platform]
 	if len(all) == 0 {
-		return fmt.Errorf("no ONNX Runtime %s is pinned for %s; build or install it yourself (%s or newer) and set %s to the library", library.Version, platform, library.Oldest, library.Env)
+		return fmt.Errorf("no ONNX Runtime %s is pinned for %s; build or install it yourself (%s or newer) and set %s to the library", ortlib.Version, platform, ortlib.Oldest, ortlib.Env)
 	}
 	if sum, err := hashFile(target); err == nil {
 		if pinned(all, sum) {
-			fmt.Fprintf(f.out, "ONNX Runtime %s is in place: %s\n", library.Version, target)
+			fmt.Fprintf(f.out, "ONNX Runtime %s is in place: %s\n", ortlib.Version, target)
 			return nil
 		}
 		fmt.Fprintf(f.out, "ONNX Runtime: %s is not the pinned library; fetching it again\n", target)
@@ -107,7 +107,7 @@ func (f fetcher) fetch(ctx context.Context, target string) error {
 			continue
 		}
 		began := time.Now()
-		fmt.Fprintf(f.out, "ONNX Runtime %s for %s: fetching %s\n", library.Version, platform, p)
+		fmt.Fprintf(f.out, "ONNX Runtime %s for %s: fetching %s\n", ortlib.Version, platform, p)
 		err := try(ctx, p, all, target)
 		if err == nil {
 			fmt.Fprintf(f.out, "ONNX Runtime: verified and put in place in %.1f s: %s\n", time.Since(began).Seconds(), target)
@@ -123,7 +123,7 @@ func (f fetcher) fetch(ctx context.Context, target string) error {
 		return fmt.Errorf("no source %q for %s", f.from, platform)
 	}
 	return fmt.Errorf("no source gave ONNX Runtime %s. Install pip or npm, or set %s to a library of version %s or newer (a directory or the file).\n%w",
-		library.Version, library.Env, library.Oldest, errors.Join(failures...))
+		ortlib.Version, ortlib.Env, ortlib.Oldest, errors.Join(failures...))
 }
 
 // try fetches into a directory beside the target, so that a half of a library

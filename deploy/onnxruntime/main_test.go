@@ -12,7 +12,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/tidemill/tidemill/models/onnx/library"
+	"github.com/tidemill/tidemill/internal/ortlib"
 )
 
 // fakeClient puts a program on PATH that stands for a package manager: it
@@ -78,7 +78,7 @@ func sum(content []byte) string {
 
 func run(t *testing.T, dir string) (string, error) {
 	t.Helper()
-	t.Setenv(library.Env, "")
+	t.Setenv(ortlib.Env, "")
 	var out bytes.Buffer
 	f := fetcher{out: &out, goos: "test", goarch: "test"}
 	err := f.main(t.Context(), dir)
@@ -102,7 +102,7 @@ func TestFetchTakesTheFirstSourceThatWorks(t *testing.T) {
 	if !strings.Contains(out, "no such mirror") || !strings.Contains(out, "verified and put in place") {
 		t.Errorf("output does not tell what happened:\n%s", out)
 	}
-	target := filepath.Join(library.Dir(dir), "libonnxruntime.so")
+	target := filepath.Join(ortlib.Dir(dir), "libonnxruntime.so")
 	if got, err := os.ReadFile(target); err != nil || !bytes.Equal(got, content) {
 		t.Fatalf("library: %q, %v", got, err)
 	}
@@ -118,7 +118,7 @@ func TestFetchTakesTheFirstSourceThatWorks(t *testing.T) {
 	if err := os.WriteFile(target, []byte("damaged"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if out, err := run(t, dir); err == nil || !strings.Contains(err.Error(), "pip is not installed") || !strings.Contains(err.Error(), library.Env) {
+	if out, err := run(t, dir); err == nil || !strings.Contains(err.Error(), "pip is not installed") || !strings.Contains(err.Error(), ortlib.Env) {
 		t.Errorf("without clients and with a damaged library: %v\n%s", err, out)
 	}
 }
@@ -131,7 +131,7 @@ func TestFetchRefusesAnotherFile(t *testing.T) {
 	if _, err := run(t, dir); err == nil || !strings.Contains(err.Error(), "which is not pinned; it is not used") {
 		t.Fatalf("error: %v", err)
 	}
-	if entries, _ := os.ReadDir(library.Dir(dir)); len(entries) != 0 {
+	if entries, _ := os.ReadDir(ortlib.Dir(dir)); len(entries) != 0 {
 		t.Errorf("left behind: %v", entries)
 	}
 }
@@ -143,11 +143,11 @@ func TestFetchUnknownPlatform(t *testing.T) {
 }
 
 func TestEnvironmentWins(t *testing.T) {
-	path := filepath.Join(t.TempDir(), library.FileName("linux"))
+	path := filepath.Join(t.TempDir(), ortlib.FileName("linux"))
 	if err := os.WriteFile(path, nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	t.Setenv(library.Env, path)
+	t.Setenv(ortlib.Env, path)
 	var out bytes.Buffer
 	if err := (fetcher{out: &out, goos: "test", goarch: "test"}).main(t.Context(), t.TempDir()); err != nil || !strings.Contains(out.String(), "nothing to fetch") {
 		t.Fatalf("%v\n%s", err, out.String())

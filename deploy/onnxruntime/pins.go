@@ -3,7 +3,7 @@ package main
 import (
 	"fmt"
 
-	"github.com/tidemill/tidemill/models/onnx/library"
+	"github.com/tidemill/tidemill/internal/ortlib"
 )
 
 // pin is one way to one library file. The packages are built apart, so their files differ.
@@ -25,7 +25,7 @@ func (p pin) String() string {
 	return what + " (" + p.source + size + ")"
 }
 
-const v = library.Version
+const v = ortlib.Version
 
 // pins are tried in order, the smaller package first. The release archives are
 // the last resort: what is in them was not seen when this was written, so their

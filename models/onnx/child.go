@@ -10,8 +10,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/tidemill/tidemill/internal/ortlib"
 	"github.com/tidemill/tidemill/models"
-	"github.com/tidemill/tidemill/models/onnx/library"
 )
 
 // child is one process that serves a model.
@@ -28,7 +28,7 @@ type child struct {
 // childEnvironment is all that a child needs. Nothing of ours is passed on: a
 // model that takes the process over finds no secrets there.
 func childEnvironment(libraryPath string) []string {
-	env := []string{library.Env + "=" + libraryPath, "GOTRACEBACK=none", "GOMAXPROCS=2",
+	env := []string{ortlib.Env + "=" + libraryPath, "GOTRACEBACK=none", "GOMAXPROCS=2",
 		"MALLOC_ARENA_MAX=2",       // each of glibc's arenas may hold memory back
 		"GORACE=atexit_sleep_ms=0", // a race-detecting build would wait a second before it exits
 	}

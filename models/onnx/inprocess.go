@@ -14,8 +14,8 @@ import (
 
 	ort "github.com/yalue/onnxruntime_go"
 
+	"github.com/tidemill/tidemill/internal/ortlib"
 	"github.com/tidemill/tidemill/models"
-	"github.com/tidemill/tidemill/models/onnx/library"
 )
 
 // environment is the library, loaded once a process and never unloaded.
@@ -32,7 +32,7 @@ func Load() error {
 	if environment.loaded {
 		return nil
 	}
-	path, err := library.Find()
+	path, err := ortlib.Find()
 	if err != nil {
 		return fmt.Errorf("%w: %w", models.ErrRuntime, err)
 	}
@@ -49,11 +49,11 @@ func loadAdvice(path string, err error) string {
 	text := err.Error()
 	switch {
 	case strings.Contains(text, "ORT API base: 2"):
-		return fmt.Sprintf("%s is older than %s; %s", path, library.Oldest, library.Remedy)
+		return fmt.Sprintf("%s is older than %s; %s", path, ortlib.Oldest, ortlib.Remedy)
 	case strings.Contains(text, "OrtGetApiBase"):
-		return fmt.Sprintf("%s is not an ONNX Runtime library; %s", path, library.Remedy)
+		return fmt.Sprintf("%s is not an ONNX Runtime library; %s", path, ortlib.Remedy)
 	}
-	return fmt.Sprintf("%s cannot be loaded (%s); %s", filepath.Base(path), text, library.Remedy)
+	return fmt.Sprintf("%s cannot be loaded (%s); %s", filepath.Base(path), text, ortlib.Remedy)
 }
 
 // session runs a model in this process.

@@ -9,8 +9,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/tidemill/tidemill/internal/ortlib"
 	"github.com/tidemill/tidemill/models"
-	"github.com/tidemill/tidemill/models/onnx/library"
 )
 
 // Limits of a model in a child process, unless its options say otherwise.
@@ -85,7 +85,7 @@ func OpenIsolated(ctx context.Context, data []byte, o IsolatedOptions) (models.S
 	if err != nil {
 		return nil, err
 	}
-	path, err := library.Find()
+	path, err := ortlib.Find()
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", models.ErrRuntime, err)
 	}

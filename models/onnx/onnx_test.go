@@ -16,8 +16,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tidemill/tidemill/internal/ortlib"
 	"github.com/tidemill/tidemill/models"
-	"github.com/tidemill/tidemill/models/onnx/library"
 )
 
 // The test binary is its own child, as the program is.
@@ -77,7 +77,7 @@ func TestChildDiesWithAKilledParent(t *testing.T) {
 // needRuntime skips where the library is absent, but never in CI.
 func needRuntime(t testing.TB) {
 	t.Helper()
-	if _, err := library.Find(); err != nil {
+	if _, err := ortlib.Find(); err != nil {
 		if os.Getenv("CI") == "true" {
 			t.Fatal(err)
 		}
@@ -546,16 +546,16 @@ func TestChildHasNoSecrets(t *testing.T) {
 }
 
 func TestMissingLibrary(t *testing.T) {
-	t.Setenv(library.Env, "/nowhere/libonnxruntime.so")
+	t.Setenv(ortlib.Env, "/nowhere/libonnxruntime.so")
 	_, err := OpenIsolated(t.Context(), readModel(t, "linear"), IsolatedOptions{})
 	if !errors.Is(err, models.ErrRuntime) || !strings.Contains(err.Error(), "go tool task setup") {
 		t.Errorf("isolated: %v", err)
 	}
-	other := filepath.Join(t.TempDir(), library.FileName("linux"))
+	other := filepath.Join(t.TempDir(), ortlib.FileName("linux"))
 	if err := os.WriteFile(other, []byte("not a library"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	t.Setenv(library.Env, other)
+	t.Setenv(ortlib.Env, other)
 	_, err = OpenIsolated(t.Context(), readModel(t, "linear"), IsolatedOptions{})
 	if !errors.Is(err, models.ErrRuntime) || !strings.Contains(err.Error(), "go tool task setup") {
 		t.Errorf("another file: %v", err)
