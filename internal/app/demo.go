@@ -57,7 +57,7 @@ func Demo(ctx context.Context, o DemoOptions) error {
 		procs = append(procs, p)
 		names = append(names, p.project.Name())
 	}
-	st.print(o.Out, o.JSON, names...)
+	st.print(o.Out, o.JSON, filepath.Join(o.Dir, examples.Demo[0]), procs[0].project, names...)
 	if err := watch(ctx, procs, o); err != nil {
 		return err
 	}
@@ -94,6 +94,11 @@ func startExample(ctx context.Context, st *stack, name string, o DemoOptions) (*
 	}
 	if err := os.CopyFS(dir, sub); err != nil {
 		return nil, err
+	}
+	// Commands that look for the project's state find the stack that it shares
+	// with the others: `tidemill -C .tidemill/demo/fraud sql …`.
+	if err := os.Symlink(filepath.Join("..", "stack"), stateDir(dir)); err != nil {
+		return nil, fmt.Errorf("state of the project: %w", err)
 	}
 	p, err := project.Load(dir)
 	if err != nil {
