@@ -28,10 +28,10 @@ func newTable(g *global) *cobra.Command {
 				if g.json {
 					return json.NewEncoder(cmd.OutOrStdout()).Encode(ts)
 				}
-				w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', tabwriter.AlignRight)
-				fmt.Fprintln(w, "TABLE\tVERSION\tROWS\tFILES\tBYTES\tLAST COMMIT\t")
+				w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
+				fmt.Fprintln(w, "TABLE\tVERSION\tROWS\tFILES\tBYTES\tLAST COMMIT")
 				for _, t := range ts {
-					fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%d\t%s\t\n", t.Name, t.Version, t.Rows, t.Files, t.Bytes, t.Committed.Format("2006-01-02 15:04:05.000"))
+					fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%d\t%s\n", t.Name, t.Version, t.Rows, t.Files, t.Bytes, t.Committed.Format("2006-01-02 15:04:05.000"))
 				}
 				return w.Flush()
 			})
@@ -55,11 +55,12 @@ func newTable(g *global) *cobra.Command {
 				for _, col := range t.Columns {
 					fmt.Fprintf(w, "%s\t%s\t%v\n", col.Name, col.Type, col.Nullable)
 				}
-				if len(t.Transactions) > 0 {
-					fmt.Fprintln(w, "\t\t\nSOURCE\tIN UP TO\t")
-					for _, x := range t.Transactions {
-						fmt.Fprintf(w, "%s\t%d\t\n", x.AppID, x.Version)
-					}
+				if err := w.Flush(); err != nil || len(t.Transactions) == 0 {
+					return err
+				}
+				fmt.Fprintln(w, "\nSOURCE\tIN UP TO")
+				for _, x := range t.Transactions {
+					fmt.Fprintf(w, "%s\t%d\n", x.AppID, x.Version)
 				}
 				return w.Flush()
 			})
