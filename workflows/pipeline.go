@@ -99,7 +99,7 @@ func Pipeline(ctx workflow.Context, in PipelineInput) error {
 	}
 	p := &pipeline{
 		in: in, doing: "waiting", parts: map[string]bool{},
-		wake:   workflow.GetSignalChannel(ctx, SignalLanded),
+		wake:   workflow.GetSignalChannelWithOptions(ctx, SignalLanded, workflow.SignalChannelOptions{Description: "Look at the landed table now. Connectors send it after a commit."}),
 		resume: workflow.NewBufferedChannel(ctx, 1),
 	}
 	if in.State != nil {
@@ -116,19 +116,22 @@ func Pipeline(ctx workflow.Context, in PipelineInput) error {
 
 func (p *pipeline) handlers(ctx workflow.Context) error {
 	status := func() (Status, error) { return p.status(), nil }
+	pause := func(_ workflow.Context, in PauseInput) (Status, error) {
+		p.st.Paused, p.st.PauseReason = true, in.Reason
+		return status()
+	}
+	resume := func(workflow.Context) (Status, error) {
+		if p.st.Paused {
+			p.st.Paused, p.st.PauseReason = false, ""
+			p.resume.SendAsync(true)
+		}
+		return status()
+	}
+	// The descriptions are what a person sees in the Temporal UI.
 	return errors.Join(
-		workflow.SetQueryHandler(ctx, QueryStatus, status),
-		workflow.SetUpdateHandler(ctx, UpdatePause, func(_ workflow.Context, in PauseInput) (Status, error) {
-			p.st.Paused, p.st.PauseReason = true, in.Reason
-			return status()
-		}),
-		workflow.SetUpdateHandler(ctx, UpdateResume, func(workflow.Context) (Status, error) {
-			if p.st.Paused {
-				p.st.Paused, p.st.PauseReason = false, ""
-				p.resume.SendAsync(true)
-			}
-			return status()
-		}),
+		workflow.SetQueryHandlerWithOptions(ctx, QueryStatus, status, workflow.QueryHandlerOptions{Description: "How far the table is, and what the pipeline is doing."}),
+		workflow.SetUpdateHandlerWithOptions(ctx, UpdatePause, pause, workflow.UpdateHandlerOptions{Description: `Score nothing until resumed; rows go on landing. Input: {"reason": "…"}.`}),
+		workflow.SetUpdateHandlerWithOptions(ctx, UpdateResume, resume, workflow.UpdateHandlerOptions{Description: "Go on scoring. No input."}),
 	)
 }
 
@@ -293,7 +296,7 @@ func (p *pipeline) show(ctx workflow.Context, doing, err string) {
 		fmt.Fprintf(&b, "\n\n%s\n\nIt tries again by itself; nothing is lost.", err)
 	}
 	l := p.st.Last
-	fmt.Fprintf(&b, "\n\n| | |\n|---|---|\n| landed version scored | %d |\n| rows | %d |\n| scored | %d |\n| quarantined | %d |\n", l.To, p.st.Rows, p.st.Scored, p.st.Quarantined)
+	fmt.Fprintf(&b, "\n\n| landed version scored | %d |\n|---|---|\n| rows | %d |\n| scored | %d |\n| quarantined | %d |\n", l.To, p.st.Rows, p.st.Scored, p.st.Quarantined)
 	if m := modelOf(l); m != "" {
 		fmt.Fprintf(&b, "| model | %s |\n", m)
 	}
