@@ -46,10 +46,18 @@ func (l *temporalLogger) Debug(string, ...tag.Tag) {}
 func (l *temporalLogger) Info(string, ...tag.Tag)  {}
 
 func (l *temporalLogger) Warn(msg string, tags ...tag.Tag) {
-	if strings.HasPrefix(msg, "HTTP API port has not been set") {
-		return // on purpose: another way in that nobody needs
+	for _, e := range expected {
+		if strings.HasPrefix(msg, e) {
+			return
+		}
 	}
 	l.log(slog.LevelWarn, msg, tags)
+}
+
+// expected are warnings about what is as it should be.
+var expected = []string{
+	"HTTP API port has not been set",                // another way in that nobody needs
+	"GetHistory page size is larger than threshold", // each time the UI shows a pipeline
 }
 
 func (l *temporalLogger) Error(msg string, tags ...tag.Tag) { l.log(slog.LevelError, msg, tags) }
