@@ -57,9 +57,10 @@ type Options struct {
 	TurnStarted func(table string)
 	// Fault is a hook for fault injection: between-hops, after-scored-put,
 	// after-quarantine-commit, after-scored-commit. May be nil.
-	Fault   func(point string)
-	Now     func() time.Time
-	MaxRows int64 // landed rows of one turn at most; default 200,000
+	Fault     func(point string)
+	Now       func() time.Time
+	MaxRows   int64            // landed rows of one turn at most; default 200,000
+	Allocator memory.Allocator // of what a turn makes; default memory.DefaultAllocator
 }
 
 // Scored is what a range of landed versions became.
@@ -109,7 +110,10 @@ func New(o Options) *Activities {
 	if o.MaxRows == 0 {
 		o.MaxRows = 200_000
 	}
-	a := &Activities{o: o, mem: memory.DefaultAllocator, states: map[string]*state{}}
+	if o.Allocator == nil {
+		o.Allocator = memory.DefaultAllocator
+	}
+	a := &Activities{o: o, mem: o.Allocator, states: map[string]*state{}}
 	for _, c := range o.Contracts {
 		a.states[c.Name()] = &state{name: c.Name(), contract: c}
 	}

@@ -49,8 +49,8 @@ func constantString(mem memory.Allocator, s string, n int) arrow.Array {
 }
 
 // filter returns the rows of a record for which keep is true.
-func filter(rec arrow.Record, keep func(i int) bool) (arrow.Record, error) {
-	b := array.NewBooleanBuilder(memory.DefaultAllocator)
+func filter(mem memory.Allocator, rec arrow.Record, keep func(i int) bool) (arrow.Record, error) {
+	b := array.NewBooleanBuilder(mem)
 	defer b.Release()
 	n := int(rec.NumRows())
 	b.Reserve(n)
@@ -59,7 +59,7 @@ func filter(rec arrow.Record, keep func(i int) bool) (arrow.Record, error) {
 	}
 	mask := b.NewBooleanArray()
 	defer mask.Release()
-	out, err := compute.FilterRecordBatch(context.Background(), rec, mask, compute.DefaultFilterOptions())
+	out, err := compute.FilterRecordBatch(compute.WithAllocator(context.Background(), mem), rec, mask, compute.DefaultFilterOptions())
 	if err != nil {
 		return nil, fmt.Errorf("filter rows: %w", err)
 	}

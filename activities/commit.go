@@ -16,13 +16,15 @@ type commitInput struct {
 	version     int64  // and after
 	first, last int64  // landed versions
 	operation   string
+	owner       int64 // what own has returned
 	out         *outcome
 }
 
 // commit commits the quarantine table and then the scored table. A crash in
 // between leaves a quarantine transaction ahead of the scored one, which plan
 // and Recover find; a repetition of the whole finds both and is refused with a
-// *lakehouse.TxnMovedError.
+// *lakehouse.TxnMovedError. So is whoever has lost the tables to another worker,
+// see own.
 func (a *Activities) commit(ctx context.Context, s *state, in commitInput) error {
 	start := a.o.Now()
 	if len(in.out.bad) > 0 {
@@ -35,7 +37,7 @@ func (a *Activities) commit(ctx context.Context, s *state, in commitInput) error
 		txns = append(txns, delta.Txn{AppID: p.ID(), Version: partOpen, LastUpdated: start.UnixMilli()})
 	}
 	_, err := s.scored.Commit(ctx, lakehouse.Commit{
-		Adds: in.out.files, Txns: txns, ExpectTxn: map[string]int64{in.appID: in.expect}, Operation: in.operation,
+		Adds: in.out.files, Txns: txns, ExpectTxn: map[string]int64{in.appID: in.expect, ownerID(in.appID): in.owner}, Operation: in.operation,
 		Parameters: map[string]string{"landed": in.landed(), "contract": s.contract.Version()},
 		Fault:      a.scoredFault,
 	})
@@ -65,7 +67,7 @@ func (a *Activities) commitQuarantine(ctx context.Context, s *state, in commitIn
 	_, err = s.quarantine.Commit(ctx, lakehouse.Commit{
 		Adds: files, Operation: in.operation,
 		Txns:      []delta.Txn{{AppID: in.appID, Version: in.version, LastUpdated: a.o.Now().UnixMilli()}},
-		ExpectTxn: map[string]int64{in.appID: txn(s.quarantine, in.appID)},
+		ExpectTxn: map[string]int64{in.appID: txn(s.quarantine, in.appID), ownerID(in.appID): in.owner},
 	})
 	if err != nil {
 		return fmt.Errorf("commit quarantine: %w", err)

@@ -40,17 +40,18 @@ type work struct {
 	oldest          time.Time
 	skip            skipped
 	backlogVersions int64
-	backlogRows     int64
+	backlogRows     int64 // an estimate when there are many versions
 }
 
-// skipped are rows that the quarantine table has already: landed file -> row.
-type skipped map[string]map[int64]bool
+// skipped are rows that the quarantine table has already, with the rule that
+// each was turned away by: landed file -> row -> rule.
+type skipped map[string]map[int64]string
 
-func (s skipped) add(file string, row int64) {
+func (s skipped) add(file string, row int64, rule string) {
 	if s[file] == nil {
-		s[file] = map[int64]bool{}
+		s[file] = map[int64]string{}
 	}
-	s[file][row] = true
+	s[file][row] = rule
 }
 
 // plan takes landed versions after the cursor until there are enough rows. A
@@ -68,34 +69,46 @@ func (a *Activities) plan(ctx context.Context, s *state, cursor, latest, maxRows
 	} else if maxRows == 0 {
 		maxRows = a.o.MaxRows
 	}
-	changes, err := s.landed.Changes(ctx, cursor, latest)
-	if err != nil {
-		return w, fmt.Errorf("landed versions %d to %d: %w", cursor+1, latest, err)
-	}
-	var rows int64
+	var taken, left, seen int64
 	full := false
-	for _, c := range changes {
-		n := int64(0)
-		for _, f := range c.Adds {
-			n += f.Rows
+	for after := cursor; after < latest && !full; {
+		upTo := min(after+changesWindow, latest)
+		changes, err := s.landed.Changes(ctx, after, upTo)
+		if err != nil {
+			return w, fmt.Errorf("landed versions %d to %d: %w", after+1, upTo, err)
 		}
-		full = full || c.Version > w.to || maxRows > 0 && rows > 0 && rows+n > maxRows
-		if full {
-			w.to = min(w.to, c.Version-1)
-			w.backlogVersions++
-			w.backlogRows += n
-			continue
+		for _, c := range changes {
+			n := int64(0)
+			for _, f := range c.Adds {
+				n += f.Rows
+			}
+			full = full || c.Version > w.to || maxRows > 0 && taken > 0 && taken+n > maxRows
+			if full {
+				w.to = min(w.to, c.Version-1)
+				left += n
+				continue
+			}
+			if len(c.Adds) > 0 && w.oldest.IsZero() {
+				w.oldest = c.Time
+			}
+			taken += n
+			for _, f := range c.Adds {
+				w.segments = append(w.segments, segment{c.Version, f, 0, f.Rows})
+			}
 		}
-		if len(c.Adds) > 0 && w.oldest.IsZero() {
-			w.oldest = c.Time
-		}
-		rows += n
-		for _, f := range c.Adds {
-			w.segments = append(w.segments, segment{c.Version, f, 0, f.Rows})
-		}
+		after, seen = upTo, upTo-cursor
+	}
+	w.backlogVersions, w.backlogRows = latest-w.to, left
+	if unread := latest - cursor - seen; unread > 0 {
+		w.backlogRows += (taken + left) / seen * unread
 	}
 	return w, nil
 }
+
+// changesWindow is how many landed versions are looked at in one go. Behind a
+// worker that was away for hours there may be a hundred thousand, and reading
+// them all in each turn would take longer than the turns do.
+const changesWindow = 512
 
 // quarantined reads which landed rows the quarantine table has from commits
 // under a transaction, for landed versions first to last.
@@ -133,9 +146,13 @@ func (s skipped) read(rec arrow.Record) error {
 	if err != nil {
 		return err
 	}
+	rules, err := column[*array.String](rec, "rule")
+	if err != nil {
+		return err
+	}
 	for i := range int(rec.NumRows()) {
 		if files.IsValid(i) && rows.IsValid(i) {
-			s.add(strings.Clone(files.Value(i)), rows.Value(i))
+			s.add(strings.Clone(files.Value(i)), rows.Value(i), strings.Clone(rules.Value(i)))
 		}
 	}
 	return nil

@@ -19,17 +19,18 @@ import (
 // outcome is what became of a range: files that are stored and not yet
 // committed, and rows for the quarantine table.
 type outcome struct {
-	in     int64 // landed rows that were taken, skipped ones left out
+	in     int64 // landed rows that were taken
 	scored int64
 	files  []lakehouse.File
 	bad    []quarantine.Row
-	poison []Part // rows to be recovered; they count as taken and neither scored nor quarantined
+	before []string // rules of rows that an attempt which was cut off has quarantined
+	poison []Part   // rows to be recovered; they count as taken and neither scored nor quarantined
 	events []int64
 	warned map[string]int64
 	obs    Scored
 }
 
-func (o *outcome) quarantined() int64 { return int64(len(o.bad)) }
+func (o *outcome) quarantined() int64 { return int64(len(o.bad) + len(o.before)) }
 
 func (o *outcome) recovering() (n int64) {
 	for _, p := range o.poison {
@@ -74,6 +75,7 @@ func (o *outcome) merge(p *outcome) {
 	o.scored += p.scored
 	o.files = append(o.files, p.files...)
 	o.bad = append(o.bad, p.bad...)
+	o.before = append(o.before, p.before...)
 	o.poison = append(o.poison, p.poison...)
 	o.events = append(o.events, p.events...)
 	for k, n := range p.warned {
@@ -115,7 +117,7 @@ func (p *piece) run(ctx context.Context) error {
 	defer func() { releaseAll(recs) }()
 	read := clock()
 	p.out.obs.Read = read.Sub(start)
-	if p.out.in == 0 {
+	if len(recs) == 0 {
 		return nil
 	}
 
@@ -176,11 +178,11 @@ func (p *piece) read(ctx context.Context) (recs []arrow.Record, err error) {
 			return recs, err
 		}
 		next += seg.to - seg.from
+		p.out.in += seg.to - seg.from
 		if rec.NumRows() == 0 {
 			rec.Release()
 			continue
 		}
-		p.out.in += rec.NumRows()
 		recs = append(recs, rec)
 	}
 	return recs, nil
@@ -188,11 +190,15 @@ func (p *piece) read(ctx context.Context) (recs []arrow.Record, err error) {
 
 // landed returns a segment's rows from the worker's memory or from the store.
 func (p *piece) landed(ctx context.Context, seg segment) (arrow.Record, error) {
-	rec := p.a.o.Cache.Get(p.s.name + "/" + seg.file.Path)
+	key := p.s.name + "/" + seg.file.Path
+	rec := p.a.o.Cache.Get(key)
 	if rec == nil {
 		var err error
 		if rec, err = p.s.landed.ReadFile(ctx, seg.file); err != nil {
 			return nil, fmt.Errorf("landed version %d: %w", seg.version, err)
+		}
+		if seg.to-seg.from < rec.NumRows() {
+			p.a.o.Cache.Put(key, rec) // for the file's other pieces
 		}
 	}
 	if seg.from == 0 && seg.to == rec.NumRows() {
@@ -212,10 +218,17 @@ func (p *piece) work(landed arrow.Record, seg segment, first int64) (arrow.Recor
 	cols := make([]arrow.Array, 0, schema.NumFields())
 	for _, f := range schema.Fields()[:schema.NumFields()-2] {
 		at := landed.Schema().FieldIndices(f.Name)
-		if len(at) == 0 {
+		switch {
+		case len(at) > 0:
+			cols = append(cols, landed.Column(at[0]))
+		case f.Nullable:
+			// It landed before its connector knew of the column.
+			null := array.MakeArrayOfNull(p.a.mem, f.Type, n)
+			defer null.Release()
+			cols = append(cols, null)
+		default:
 			return nil, fmt.Errorf("landed file %s has no column %s", seg.file.Path, f.Name)
 		}
-		cols = append(cols, landed.Column(at[0]))
 	}
 	version := constantLong(p.a.mem, seg.version, n)
 	defer version.Release()
@@ -227,7 +240,13 @@ func (p *piece) work(landed arrow.Record, seg segment, first int64) (arrow.Recor
 		return rec, nil
 	}
 	defer rec.Release()
-	return filter(rec, func(i int) bool { return !skip[seg.from+int64(i)] })
+	return filter(p.a.mem, rec, func(i int) bool {
+		rule, done := skip[seg.from+int64(i)]
+		if done {
+			p.out.before = append(p.out.before, rule)
+		}
+		return !done
+	})
 }
 
 // quarantine adds a landed row, by its ordinal in the piece, with what is known of it.

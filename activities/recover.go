@@ -37,6 +37,10 @@ func (a *Activities) Recover(ctx context.Context, in RecoverInput) (RecoverResul
 	if err := a.prepare(ctx, s); err != nil {
 		return RecoverResult{}, err
 	}
+	owner, err := a.own(ctx, s, app)
+	if err != nil {
+		return RecoverResult{}, err
+	}
 	w, err := s.part(ctx, in.Part)
 	if err != nil {
 		return RecoverResult{}, err
@@ -50,7 +54,7 @@ func (a *Activities) Recover(ctx context.Context, in RecoverInput) (RecoverResul
 		return RecoverResult{}, err
 	}
 	err = a.commit(ctx, s, commitInput{
-		appID: app, expect: partOpen, version: partDone, first: in.Part.Version, last: in.Part.Version, operation: "RECOVER", out: out,
+		appID: app, expect: partOpen, version: partDone, first: in.Part.Version, last: in.Part.Version, operation: "RECOVER", owner: owner, out: out,
 	})
 	if _, ok := errors.AsType[*lakehouse.TxnMovedError](err); ok {
 		return RecoverResult{}, fmt.Errorf("another worker recovers the same part: %w", err)

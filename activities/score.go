@@ -107,7 +107,7 @@ func (p *piece) withoutRows(r arrow.Record, bad *models.RowsError) ([]arrow.Reco
 	if len(out) == int(r.NumRows()) {
 		return nil, nil, nil
 	}
-	rest, err := filter(r, func(i int) bool { return !out[i] })
+	rest, err := filter(p.a.mem, r, func(i int) bool { return !out[i] })
 	if err != nil {
 		return nil, nil, err
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/tidemill/tidemill/contract"
 	"github.com/tidemill/tidemill/internal/batch"
 	"github.com/tidemill/tidemill/lakehouse"
+	"github.com/tidemill/tidemill/lakehouse/objstore"
 	"github.com/tidemill/tidemill/lakehouse/quarantine"
 	"github.com/tidemill/tidemill/models"
 	"github.com/tidemill/tidemill/quality"
@@ -38,6 +39,7 @@ type state struct {
 	model    *models.Version // what scorer runs
 	resolved time.Time
 	schema   *arrow.Schema // of the scored table, for the contract and model at hand
+	owner    int64         // what own returned for the pipeline; 0 when it must be asked again
 }
 
 // appID is the name under which both of the pipeline's tables remember how far it is.
@@ -113,6 +115,9 @@ func txn(t *lakehouse.Table, app string) int64 {
 func (a *Activities) prepare(ctx context.Context, s *state) error {
 	if s.plan == nil {
 		plan, err := quality.Compile(ctx, a.o.Engine, s.contract, workSchema(s.contract))
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
 		if err != nil {
 			return Permanent(ErrTypeContract, err)
 		}
@@ -128,6 +133,9 @@ func (a *Activities) prepare(ctx context.Context, s *state) error {
 	// Create adds nullable columns that a changed contract has brought, and
 	// refuses what would change the meaning of those that are there.
 	t, err := a.o.Tables.Create(ctx, s.name+Suffix, lakehouse.CreateOptions{Schema: schema, PartitionBy: s.contract.PartitionBy()})
+	if err != nil && (objstore.Retryable(err) || ctx.Err() != nil) {
+		return fmt.Errorf("scored table: %w", err)
+	}
 	if err != nil {
 		return Permanent(ErrTypeContract, fmt.Errorf("%s: scored table %s%s: %w", s.contract.File(), s.name, Suffix, err))
 	}
@@ -149,8 +157,8 @@ func (a *Activities) resolve(ctx context.Context, s *state) error {
 	if err != nil {
 		return err
 	}
-	s.resolved = a.o.Now()
 	if s.scorer != nil && s.model.Version == v.Version && s.model.Name == v.Name {
+		s.resolved = a.o.Now()
 		return nil
 	}
 	data, err := a.o.Models.Load(ctx, v)
@@ -171,7 +179,7 @@ func (a *Activities) resolve(ctx context.Context, s *state) error {
 		return err
 	}
 	old := s.scorer
-	s.scorer, s.model, s.schema = next, &v, nil
+	s.scorer, s.model, s.schema, s.resolved = next, &v, nil, a.o.Now()
 	if old != nil {
 		a.o.Logger.Info("model changed", "table", s.name, "model", v.Ref().String())
 		if err := old.Close(); err != nil {

@@ -92,7 +92,8 @@ func heartbeats(ctx context.Context) (stop func()) {
 // turn does one range. The caller holds s.mu.
 func (a *Activities) turn(ctx context.Context, s *state, in TurnInput) (TurnResult, error) {
 	a.o.TurnStarted(in.Table)
-	if err := a.open(ctx, s); err != nil {
+	var err error
+	if err = a.open(ctx, s); err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
 			return TurnResult{From: -1, To: -1}, nil // nothing has landed yet
 		}
@@ -111,6 +112,16 @@ func (a *Activities) turn(ctx context.Context, s *state, in TurnInput) (TurnResu
 	if err := a.prepare(ctx, s); err != nil {
 		return TurnResult{}, err
 	}
+	if s.owner == 0 {
+		if s.owner, err = a.own(ctx, s, s.appID()); err != nil {
+			return res.moved(err)
+		}
+		if cursor = s.cursor(); landed <= cursor {
+			res.From, res.To = cursor, cursor
+			return res, nil
+		}
+		res.From, res.To = cursor, cursor
+	}
 	w, err := a.plan(ctx, s, cursor, landed, in.MaxRows)
 	if err != nil {
 		return TurnResult{}, err
@@ -124,15 +135,11 @@ func (a *Activities) turn(ctx context.Context, s *state, in TurnInput) (TurnResu
 		out.obs.Latency = &hist.Histogram{}
 	}
 	err = a.commit(ctx, s, commitInput{
-		appID: s.appID(), expect: cursor, version: w.to, first: cursor + 1, last: w.to, operation: "SCORE", out: out,
+		appID: s.appID(), expect: cursor, version: w.to, first: cursor + 1, last: w.to, operation: "SCORE", owner: s.owner, out: out,
 	})
-	if _, ok := errors.AsType[*lakehouse.TxnMovedError](err); ok {
-		// Another worker did the range meanwhile; look again from its cursor.
-		res.BacklogVersions = max(1, res.BacklogVersions)
-		return res, nil
-	}
 	if err != nil {
-		return TurnResult{}, err
+		s.owner = 0 // a request of ours may still be on its way
+		return res.moved(err)
 	}
 	res.To = w.to
 	res.Rows, res.Scored = out.in, out.scored
@@ -150,6 +157,16 @@ func (a *Activities) turn(ctx context.Context, s *state, in TurnInput) (TurnResu
 	return res, nil
 }
 
+// moved is a turn's result when another worker took the table over, or did the
+// range, meanwhile: there is something to look at again. Other errors pass.
+func (r TurnResult) moved(err error) (TurnResult, error) {
+	if _, ok := errors.AsType[*lakehouse.TxnMovedError](err); !ok {
+		return TurnResult{}, err
+	}
+	r.BacklogVersions = max(1, r.BacklogVersions)
+	return r, nil
+}
+
 // observe tells of what was committed.
 func (a *Activities) observe(s *state, out *outcome) {
 	obs := out.obs
@@ -160,6 +177,9 @@ func (a *Activities) observe(s *state, out *outcome) {
 	obs.Quarantined = map[string]int64{}
 	for _, b := range out.bad {
 		obs.Quarantined[b.Rule]++
+	}
+	for _, rule := range out.before {
+		obs.Quarantined[rule]++
 	}
 	a.o.Observe(obs)
 }

@@ -27,7 +27,8 @@ type TurnResult struct {
 	Contract     string `json:"contract,omitempty"`
 	Model        string `json:"model,omitempty"`
 	ModelVersion int64  `json:"model_version,omitempty"`
-	// Backlog is what had landed and was left for the next turn.
+	// Backlog is what had landed and was left for the next turn; of a long one
+	// the rows are an estimate.
 	BacklogVersions int64 `json:"backlog_versions,omitempty"`
 	BacklogRows     int64 `json:"backlog_rows,omitempty"`
 	// Recover are the parts that were handed over to recovery by this turn, or
