@@ -58,6 +58,10 @@ func (t *tables) Create(ctx context.Context, name string, o lakehouse.CreateOpti
 
 func (t *tables) create(ctx context.Context, name string, o lakehouse.CreateOptions) (*lakehouse.Table, error) {
 	if l, ok := t.open[name]; ok {
+		// Opened as it was; a changed contract or model may bring columns.
+		if err := l.AddColumns(ctx, o.Schema); err != nil {
+			return nil, fmt.Errorf("table %s: %w", name, err)
+		}
 		return l, nil
 	}
 	l, err := lakehouse.Create(ctx, t.store, name, o)
