@@ -215,7 +215,7 @@ func (o *output) decode(dec *decode.Decoder, msgs service.MessageBatch) (d decod
 				Message: "a processor of the connector failed: " + err.Error(),
 			})
 		} else if err := dec.Message(data, decode.Position{Partition: st.Partition, First: st.Offset, PerRow: st.PerRow}); err != nil {
-			break // the record is full; the rest makes another one
+			break //nolint:nilerr // the record is full; the rest makes another one
 		}
 		if st.tracker != nil {
 			d.settled[st.Partition] = st.tracker

@@ -31,7 +31,7 @@ func rangesTag(c batch.Claims) string {
 	if len(out) == 0 {
 		return ""
 	}
-	b, _ := json.Marshal(out) // strings and integers cannot fail
+	b, _ := json.Marshal(out) //nolint:errchkjson // strings and integers cannot fail
 	return string(b)
 }
 

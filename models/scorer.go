@@ -55,7 +55,7 @@ type Scorer struct {
 	picks   []pick
 	mem     memory.Allocator
 	chunk   int       // rows
-	scratch sync.Pool // of []Tensor, for chunk rows
+	scratch sync.Pool // of *[]Tensor, for chunk rows
 }
 
 // NewScorer opens the model. The error is a [BindError] if the contract's score
@@ -83,7 +83,7 @@ func NewScorer(ctx context.Context, o ScorerOptions) (*Scorer, error) {
 		for i, f := range feeds {
 			tensors[i] = NewTensor(f.info.Type, f.shape(s.chunk)...)
 		}
-		return tensors
+		return &tensors
 	}
 	return s, nil
 }
@@ -124,8 +124,9 @@ func (s *Scorer) Score(ctx context.Context, rec arrow.Record) ([]arrow.Array, er
 			c.release()
 		}
 	}()
-	scratch := s.scratch.Get().([]Tensor)
-	defer s.scratch.Put(scratch)
+	pooled := s.scratch.Get().(*[]Tensor)
+	defer s.scratch.Put(pooled)
+	scratch := *pooled
 	var bad rowErrors
 	inputs := make([]Tensor, len(scratch))
 	for first := 0; first < rows; first += s.chunk {

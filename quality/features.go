@@ -137,7 +137,7 @@ func (p *Plan) compileCombined(ctx context.Context) error {
 	for i, item := range items {
 		expr := item.(map[string]any)
 		expr["alias"] = ""
-		w := map[string]any{"alias": f.names[i]}
+		var w map[string]any
 		if len(p.checks) == 0 {
 			w = expr
 			w["alias"] = f.names[i]

@@ -81,8 +81,7 @@ func OpenTables(source TableSource, o TablesOptions) (*Tables, error) {
 		lenient: true, explain: true, dir: dir + "/", spill: spill.Name()})
 	t := &Tables{engine: e, source: source, spill: spill}
 	if err != nil {
-		t.removeSpill()
-		return nil, fmt.Errorf("open tables: %w", err)
+		return nil, fmt.Errorf("open tables: %w", errors.Join(err, t.removeSpill()))
 	}
 	return t, nil
 }

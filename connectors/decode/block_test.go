@@ -49,7 +49,7 @@ func TestBlocksAreWholeLines(t *testing.T) {
 			"eof":    iotest.DataErrReader(bytes.NewReader(b.Bytes())),
 		} {
 			blocks, err := readBlocks(t, NewBlockReader(in, 0))
-			if err != io.EOF {
+			if !errors.Is(err, io.EOF) {
 				t.Fatalf("round %d, %s: %v", round, name, err)
 			}
 			if !bytes.Equal(bytes.Join(blocks, nil), b.Bytes()) {
@@ -73,7 +73,7 @@ func TestBlocksStayTheCallers(t *testing.T) {
 	var out []byte
 	for {
 		block, _, err := r.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {
@@ -105,7 +105,7 @@ func TestBlockWithoutWaiting(t *testing.T) {
 	if string(block) != "three\n" || first != 2 || err != nil {
 		t.Fatalf("got %q, %d, %v", block, first, err)
 	}
-	if _, _, err = r.Next(); err != io.EOF {
+	if _, _, err = r.Next(); !errors.Is(err, io.EOF) {
 		t.Fatal(err)
 	}
 }

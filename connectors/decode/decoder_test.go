@@ -79,7 +79,7 @@ func TestFull(t *testing.T) {
 	partition := strings.Repeat("p", 1<<20) // a record has room for 2048 of these
 	many := []byte(strings.Repeat("{}\n", 1500))
 	for i, want := range []error{nil, ErrFull} {
-		if err := d.Message(many, Position{Partition: partition}); err != want {
+		if err := d.Message(many, Position{Partition: partition}); !errors.Is(err, want) {
 			t.Fatalf("message %d: %v", i, err)
 		}
 	}

@@ -34,7 +34,11 @@ func startUI(ctx context.Context, temporalAddr, host string, port int) (*uiserve
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		if resp, err := client.Get(url); err == nil {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
+		if err != nil {
+			return nil, fmt.Errorf("temporal ui: %w", err)
+		}
+		if resp, err := client.Do(req); err == nil {
 			_ = resp.Body.Close()
 			return ui, nil
 		}

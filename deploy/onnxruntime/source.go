@@ -27,7 +27,7 @@ func (p pin) download(ctx context.Context, dir string) (string, error) {
 	defer cancel()
 	switch p.source {
 	case "pip":
-		client, err := pip()
+		client, err := pip(ctx)
 		if err != nil {
 			return "", err
 		}
@@ -48,14 +48,14 @@ func (p pin) download(ctx context.Context, dir string) (string, error) {
 }
 
 // pip is how pip is called on this machine: by one of its names, or as a module.
-func pip() ([]string, error) {
+func pip(ctx context.Context) ([]string, error) {
 	for _, name := range []string{"pip3", "pip"} {
 		if path, err := exec.LookPath(name); err == nil {
 			return []string{path}, nil
 		}
 	}
 	for _, name := range []string{"python3", "python"} {
-		if path, err := exec.LookPath(name); err == nil && exec.Command(path, "-m", "pip", "--version").Run() == nil {
+		if path, err := exec.LookPath(name); err == nil && exec.CommandContext(ctx, path, "-m", "pip", "--version").Run() == nil {
 			return []string{path, "-m", "pip"}, nil
 		}
 	}

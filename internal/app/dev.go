@@ -273,7 +273,7 @@ func (a addresses) endpoints(p *project.Project) endpoints {
 }
 
 func (s *stack) writeAddresses() error {
-	data, err := json.Marshal(s.addresses()) //nolint:errchkjson // the file is the owner's alone and the key is this stack's own
+	data, err := json.Marshal(s.addresses())
 	if err != nil {
 		return err
 	}

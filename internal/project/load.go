@@ -56,7 +56,7 @@ func readProject(dir string, lookup func(string) (string, bool), ps *problem.Lis
 		return &Project{dir: dir}, nil
 	case problem.Of(err) != nil:
 		ps.AddErr(file, err)
-		return &Project{dir: dir}, nil
+		return &Project{dir: dir}, nil //nolint:nilerr // it is in the list
 	case err != nil:
 		return nil, err
 	}

@@ -198,7 +198,11 @@ func (s *Store) waitReady(ctx context.Context, c *child) error {
 			return fmt.Errorf("not ready: %w: %s", ctx.Err(), c.last)
 		case <-tick.C:
 		}
-		resp, err := client.Get("http://" + s.opts.Addr + healthPath)
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+s.opts.Addr+healthPath, http.NoBody)
+		if err != nil {
+			return err
+		}
+		resp, err := client.Do(req)
 		if err != nil {
 			continue
 		}

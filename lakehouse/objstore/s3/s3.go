@@ -71,7 +71,7 @@ func New(ctx context.Context, cfg Config) (*Store, error) {
 		timeout:   cfg.Timeout,
 		unsigned:  secure || isLoopback(host),
 	}
-	if err := s.openBucket(ctx, cfg, host); err != nil {
+	if err := s.openBucket(ctx, cfg); err != nil {
 		s.Close()
 		return nil, fmt.Errorf("open bucket %s at %s: %w", cfg.Bucket, host, err)
 	}
@@ -102,7 +102,7 @@ func newTransport(timeout time.Duration) *http.Transport {
 	}
 }
 
-func (s *Store) openBucket(ctx context.Context, cfg Config, host string) error {
+func (s *Store) openBucket(ctx context.Context, cfg Config) error {
 	attempt, cancel := s.attempt(ctx, 0)
 	defer cancel()
 	ok, err := s.core.BucketExists(attempt, cfg.Bucket)
