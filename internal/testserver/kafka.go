@@ -30,7 +30,7 @@ func StartKafka(tb testing.TB) *Kafka {
 		jars = filepath.Join(moduleRoot(tb), "tools", "kafka")
 	}
 	if found, _ := filepath.Glob(filepath.Join(jars, "kafka_2.13-*.jar")); len(found) == 0 {
-		tb.Skipf("no Kafka jars in %s; fetch them with: mvn -f .ci/kafka/pom.xml dependency:copy-dependencies -DoutputDirectory=../../tools/kafka", jars)
+		Missing(tb, "no Kafka jars in %s; fetch them with: mvn -f .ci/kafka/pom.xml dependency:copy-dependencies -DoutputDirectory=../../tools/kafka", jars)
 	}
 	dir := tb.TempDir()
 	k := &Kafka{Addr: Addr(FreePort(tb))}
@@ -49,6 +49,7 @@ func StartKafka(tb testing.TB) *Kafka {
 		"offsets.topic.num.partitions":             "1",
 		"transaction.state.log.min.isr":            "1",
 		"group.initial.rebalance.delay.ms":         "0",
+		"group.min.session.timeout.ms":             "500",
 		"transaction.state.log.replication.factor": "1",
 	}
 	var b strings.Builder

@@ -3,7 +3,7 @@
 // nothing that ships imports it.
 //
 // Servers are found, never downloaded: the test that needs one is skipped, with a text
-// that says how to install it, where it is missing.
+// that says how to install it, where it is missing. In CI it fails.
 package testserver
 
 import (
@@ -34,8 +34,8 @@ func FreePort(tb testing.TB) int {
 }
 
 // Binary finds a program: the path in environment variable env if set, else name in
-// PATH, else in the directory where `go install` puts programs. It skips the test,
-// saying install, when there is none; a variable that names none is an error.
+// PATH, else in the directory where `go install` puts programs. Without one the test is
+// skipped, saying install (see Missing); a variable that names none is an error.
 func Binary(tb testing.TB, env, name, install string) string {
 	tb.Helper()
 	if p := os.Getenv(env); p != "" {
@@ -53,7 +53,7 @@ func Binary(tb testing.TB, env, name, install string) string {
 			return p
 		}
 	}
-	tb.Skipf("no %s: not in $%s, PATH or the go bin directory; %s", name, env, install)
+	Missing(tb, "no %s: not in $%s, PATH or the go bin directory; %s", name, env, install)
 	return ""
 }
 
@@ -105,6 +105,16 @@ func (p *Process) Output() string { return p.out.String() }
 
 // Done is closed when the process has ended.
 func (p *Process) Done() <-chan struct{} { return p.done }
+
+// State is how the process ended, nil while it runs.
+func (p *Process) State() *os.ProcessState {
+	select {
+	case <-p.done:
+		return p.cmd.ProcessState
+	default:
+		return nil
+	}
+}
 
 // Kill ends the process at once, as a power cut would, and waits for it.
 func (p *Process) Kill() {

@@ -1,0 +1,349 @@
+package chaos
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+
+	"github.com/tidemill/tidemill/internal/secret"
+	"github.com/tidemill/tidemill/internal/testserver"
+	"github.com/tidemill/tidemill/lakehouse"
+	"github.com/tidemill/tidemill/lakehouse/objstore"
+	"github.com/tidemill/tidemill/lakehouse/objstore/faulty"
+	"github.com/tidemill/tidemill/lakehouse/objstore/s3"
+)
+
+// points are all named steps at which a process can be made to kill itself.
+var points = []string{
+	"after-data-put", "before-commit", "after-commit", "before-ack",
+	"between-hops", "after-scored-put", "after-quarantine-commit", "before-commit-scored", "after-commit-scored",
+}
+
+// seedVar makes a run's random moments repeatable: they are in the test's log.
+const seedVar = "TIDEMILL_CHAOS_SEED"
+
+func newRand(t *testing.T) *rand.Rand {
+	t.Helper()
+	seed := rand.Uint64()
+	if s := os.Getenv(seedVar); s != "" {
+		var err error
+		if seed, err = strconv.ParseUint(s, 10, 64); err != nil {
+			t.Fatalf("$%s: %v", seedVar, err)
+		}
+	}
+	t.Logf("random moments of $%s=%d", seedVar, seed)
+	return rand.New(rand.NewPCG(seed, 0))
+}
+
+// death is how a run of the product ends: at the n-th pass of a point, or, without one,
+// some time after its start.
+type death struct {
+	point string
+	n     int
+	after time.Duration
+}
+
+func (d death) String() string {
+	if d.point != "" {
+		return fmt.Sprintf("%s:%d", d.point, d.n)
+	}
+	return "after " + d.after.String()
+}
+
+// deaths are a shuffled list of every point rounds times and of random moments.
+func deaths(r *rand.Rand, rounds, moments int) []death {
+	var out []death
+	for range rounds {
+		for _, p := range points {
+			out = append(out, death{point: p, n: 1 + r.IntN(5)})
+		}
+	}
+	for range moments {
+		out = append(out, death{after: time.Duration(200+r.IntN(3000)) * time.Millisecond})
+	}
+	r.Shuffle(len(out), func(i, j int) { out[i], out[j] = out[j], out[i] })
+	return out
+}
+
+// die lets one run of the product meet its death.
+func (d death) die(t *testing.T, start func(env ...string) *instance) {
+	t.Helper()
+	began := time.Now()
+	if d.point != "" {
+		start(fault(d.point, d.n)).died(t, d.String())
+	} else {
+		p := start()
+		moment := time.NewTimer(d.after)
+		defer moment.Stop()
+		select {
+		case <-p.Done():
+		case <-moment.C:
+			p.Kill()
+		}
+		p.died(t, d.String())
+	}
+	t.Logf("killed %s, %.1f s after its start", d, time.Since(began).Seconds())
+}
+
+// env is what the tests share: a broker with the topic, and who feeds it.
+type env struct {
+	bin   string
+	kafka *testserver.Kafka
+	admin *kadm.Client
+	rand  *rand.Rand
+}
+
+func setUp(t *testing.T) env {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("takes minutes")
+	}
+	e := env{bin: testserver.Tidemill(t), kafka: testserver.StartKafka(t), rand: newRand(t)}
+	e.admin = kadm.NewClient(e.kafka.Client(t))
+	e.kafka.CreateTopic(t, topic, partition)
+	return e
+}
+
+// TestEverythingDies kills `tidemill dev`, and with it the embedded Temporal and
+// the embedded store, and takes away Temporal's state and the broker's memory
+// of the consumer group in between.
+func TestEverythingDies(t *testing.T) {
+	e := setUp(t)
+	dir := writeProject(t, e.kafka, "")
+	in := newFiles(dir)
+	in.grow(t, "in/a.ndjson", 8000)
+	feed := startFeeder(t, e.kafka, 16)
+	start := func(env ...string) *instance {
+		return launch(t, e.bin, env, "dev", dir, "--free-ports", "--json")
+	}
+
+	for i, d := range deaths(e.rand, 1, 6) {
+		switch i {
+		case 4, 10:
+			if err := os.RemoveAll(filepath.Join(dir, ".tidemill", "temporal")); err != nil {
+				t.Fatal(err)
+			}
+			t.Log("Temporal's state is gone")
+		case 7:
+			forget(t, e.admin, 500)
+			t.Log("the group's offsets are rolled back by 500")
+		case 3, 5, 9:
+			in.grow(t, "in/a.ndjson", 3000)
+		case 6, 8:
+			in.grow(t, "in/b.ndjson", 2000)
+		}
+		d.die(t, start)
+	}
+
+	forget(t, e.admin, -1)
+	t.Log("the group begins again with everything")
+	p := start()
+	a := p.addresses(t)
+	e.settle(t, p, embeddedStore(t, dir, a.S3), feed, in)
+}
+
+// TestProcessDies kills `tidemill run`, while Temporal and the store live on
+// and the store's answers to commits get lost on the way; then one of two
+// processes at a time, which is killed, or sleeps until the group has given
+// its partitions to the other and wakes up with batches that are no longer its own.
+func TestProcessDies(t *testing.T) {
+	e := setUp(t)
+	minio := testserver.StartMinIO(t)
+	proxy, err := faulty.StartProxy(minio.Addr, faulty.ProxyOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(proxy.Close)
+	idle := t.TempDir()
+	writeFile(t, filepath.Join(idle, "tidemill.yaml"), []byte("project: idle\n"))
+	temporal := launch(t, e.bin, nil, "dev", idle, "--free-ports", "--json").addresses(t).Temporal
+
+	dir := writeProject(t, e.kafka, fmt.Sprintf(`store: {endpoint: "http://%s", bucket: tidemill, access_key: %s, secret_key: "${CHAOS_SECRET}"}
+temporal: {address: %q}
+http: {address: "127.0.0.1:${CHAOS_PORT}"}
+`, proxy.Addr, minio.AccessKey, temporal))
+	in := newFiles(dir)
+	in.grow(t, "in/a.ndjson", 8000)
+	feed := startFeeder(t, e.kafka, 16)
+	start := func(env ...string) *instance {
+		env = append(env, "CHAOS_SECRET="+minio.SecretKey.Reveal(), fmt.Sprintf("CHAOS_PORT=%d", testserver.FreePort(t)))
+		return launch(t, e.bin, env, "run", dir)
+	}
+
+	lost := loseAnswers(proxy)
+	for i, d := range deaths(e.rand, 1, 4) {
+		switch i {
+		case 3, 9:
+			in.grow(t, "in/a.ndjson", 3000)
+		case 5:
+			forget(t, e.admin, 500)
+			t.Log("the group's offsets are rolled back by 500")
+		case 6:
+			in.grow(t, "in/b.ndjson", 2000)
+		}
+		d.die(t, start)
+	}
+
+	last := e.takeTurns(t, start)
+	if n := lost(); n == 0 {
+		t.Error("no answer to a commit was lost")
+	} else {
+		t.Logf("%d answers to commits were lost", n)
+	}
+	proxy.Set(faulty.ProxyOptions{})
+	store := openStore(t, s3.Config{Endpoint: minio.Addr, AccessKey: minio.AccessKey, SecretKey: minio.SecretKey})
+	e.settle(t, last, store, feed, in)
+}
+
+// loseAnswers has the proxy lose the answer to every third commit, after it
+// went through, and every seventh commit on its way to the store.
+func loseAnswers(p *faulty.Proxy) (lost func() int64) {
+	p.Set(faulty.ProxyOptions{
+		Match: func(r *http.Request) bool {
+			return faulty.Conditional(r) && strings.Contains(r.URL.Path, "/_delta_log/")
+		},
+		Fault: func(n int64, _ *http.Request) faulty.Fault {
+			switch {
+			case n%3 == 0:
+				return faulty.DropAnswer
+			case n%7 == 0:
+				return faulty.DropRequest
+			}
+			return faulty.Pass
+		},
+	})
+	return func() int64 { return p.Count() / 3 }
+}
+
+// takeTurns runs two processes of one group side by side and returns one that lives.
+func (e env) takeTurns(t *testing.T, start func(env ...string) *instance) *instance {
+	t.Helper()
+	one, two := start(), start()
+	for i := range 4 {
+		e.members(t, 2)
+		if i%2 == 0 {
+			one.Kill()
+			one.died(t, "one of two")
+			t.Log("killed one of two")
+			one, two = two, start()
+			continue
+		}
+		signal(t, one, syscall.SIGSTOP)
+		e.members(t, 1)
+		signal(t, one, syscall.SIGCONT)
+		t.Log("one of two slept until its partitions were the other's")
+	}
+	e.members(t, 2)
+	one.Kill()
+	return two
+}
+
+func signal(t *testing.T, p *instance, s syscall.Signal) {
+	t.Helper()
+	if err := syscall.Kill(p.Pid(), s); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// members waits until the consumer group is stable with n members.
+func (e env) members(t *testing.T, n int) {
+	t.Helper()
+	eventually(t, fmt.Sprintf("a group of %d", n), time.Minute, func(ctx context.Context) error {
+		g, err := e.admin.DescribeGroups(ctx, group)
+		if err != nil {
+			return err
+		}
+		if d := g[group]; d.State != "Stable" || len(d.Members) != n {
+			return fmt.Errorf("%d members, %s", len(d.Members), d.State)
+		}
+		return nil
+	})
+}
+
+// embeddedStore opens the store of a dev process.
+func embeddedStore(t *testing.T, dir, endpoint string) objstore.Store {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join(dir, ".tidemill", "addresses.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	access, key, err := keys(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return openStore(t, s3.Config{Endpoint: endpoint, AccessKey: access, SecretKey: secret.New(key)})
+}
+
+func openStore(t *testing.T, c s3.Config) objstore.Store {
+	t.Helper()
+	c.Bucket = "tidemill"
+	s, err := s3.New(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Close)
+	return objstore.WithPrefix(objstore.Retry(s, objstore.RetryPolicy{}), project)
+}
+
+// settle ends the feeding, waits until the living process says that it is done
+// with everything, and judges the tables.
+func (e env) settle(t *testing.T, p *instance, store objstore.Store, feed *feeder, in *files) {
+	t.Helper()
+	began := time.Now()
+	sent := feed.finish(t)
+	maps.Copy(sent, in.sent)
+	eventually(t, "everything acked and scored", 90*time.Second, func(ctx context.Context) error {
+		select {
+		case <-p.Done():
+			t.Fatalf("the process ended by itself: %s\n%s", p.State(), p.Output())
+		default:
+		}
+		if !p.fileDone() {
+			return errors.New("the files are not read yet")
+		}
+		if n, err := lag(ctx, e.admin); err != nil || n != 0 {
+			return fmt.Errorf("%d messages not acked: %w", n, err)
+		}
+		return backlog(ctx, store)
+	})
+	done := time.Since(began)
+	l, err := readLedger(t.Context(), store)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("sent %d events, of them %d from files; %v; settled in %.1f s, read in %.1f s",
+		len(sent), len(in.sent), l.counts, done.Seconds(), (time.Since(began) - done).Seconds())
+	l.judge(t, sent)
+}
+
+// backlog is an error while the scored table is behind the landed one.
+func backlog(ctx context.Context, store objstore.Store) error {
+	landed, err := lakehouse.Open(ctx, store, table)
+	if err != nil {
+		return err
+	}
+	out, err := lakehouse.Open(ctx, store, table+"_scored")
+	if errors.Is(err, fs.ErrNotExist) {
+		return errors.New("nothing scored yet")
+	}
+	if err != nil {
+		return err
+	}
+	if have, _ := out.Snapshot().Txn("pipeline/" + table); have != landed.Snapshot().Version() {
+		return fmt.Errorf("landed version %d, scored up to %d", landed.Snapshot().Version(), have)
+	}
+	return nil
+}

@@ -1,0 +1,110 @@
+package chaos
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/tidemill/tidemill/internal/testserver"
+)
+
+// instance is one run of the product.
+type instance struct {
+	*testserver.Process
+	began time.Time
+}
+
+// launch starts the product; env adds to the environment.
+func launch(t *testing.T, bin string, env []string, args ...string) *instance {
+	t.Helper()
+	cmd := exec.Command(bin, append(args, "--log-format", "json")...)
+	cmd.Env = append(os.Environ(), env...)
+	return &instance{testserver.Start(t, cmd), time.Now()}
+}
+
+// fault asks a process to kill itself when it passes a point for the n-th time.
+func fault(point string, n int) string { return fmt.Sprintf("TIDEMILL_FAULT=%s:%d", point, n) }
+
+// died waits for the process to end and fails the test when it did so in any
+// other way than by SIGKILL.
+func (p *instance) died(t *testing.T, why string) {
+	t.Helper()
+	limit := time.NewTimer(time.Minute)
+	defer limit.Stop()
+	select {
+	case <-p.Done():
+	case <-limit.C:
+		t.Fatalf("%s: not reached within a minute\n%s", why, p.Output())
+	}
+	if s, ok := p.State().Sys().(syscall.WaitStatus); !ok || s.Signal() != syscall.SIGKILL {
+		t.Fatalf("%s: the process ended by itself: %s\n%s", why, p.State(), p.Output())
+	}
+}
+
+// addresses are those that `tidemill dev --json` prints.
+type addresses struct {
+	Temporal string `json:"temporal"`
+	S3       string `json:"s3"`
+}
+
+// addresses waits for a dev process to be up.
+func (p *instance) addresses(t *testing.T) (a addresses) {
+	t.Helper()
+	p.WaitReady(t, func() error {
+		for line := range bytes.Lines([]byte(p.Output())) {
+			if bytes.HasPrefix(line, []byte(`{"bucket"`)) && json.Unmarshal(line, &a) == nil {
+				return nil
+			}
+		}
+		return errors.New("no addresses yet")
+	})
+	return a
+}
+
+// keys reads the store's keys from what dev keeps beside its state.
+func keys(file []byte) (access, key string, err error) {
+	var a struct {
+		Access string `json:"access_key"`
+		Secret string `json:"secret_key"`
+	}
+	err = json.Unmarshal(file, &a)
+	return a.Access, a.Secret, err
+}
+
+// fileDone says whether the file connector has read and landed everything.
+func (p *instance) fileDone() bool {
+	for line := range strings.Lines(p.Output()) {
+		if strings.Contains(line, "connector finished") && strings.Contains(line, `"connector":"file"`) {
+			return true
+		}
+	}
+	return false
+}
+
+// eventually tries until it succeeds, and fails the test when it does not in time.
+func eventually(t *testing.T, what string, within time.Duration, try func(context.Context) error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), within)
+	defer cancel()
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	err := errors.New("not tried")
+	for {
+		if err = try(ctx); err == nil {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			t.Fatalf("%s: not within %s: %v", what, within, err)
+		case <-tick.C:
+		}
+	}
+}
