@@ -172,24 +172,35 @@ func column[T arrow.Array](rec arrow.Record, name string) (T, error) {
 	return c, nil
 }
 
-// pieces cuts segments into parts of about pieceRows rows, to be worked on side by side.
+// pieces cuts segments into parts of about pieceRows rows, to be worked on side
+// by side. Files are cut only when they are much larger than that: each part of
+// a file that is not in memory reads the whole of it.
 func pieces(segments []segment) [][]segment {
 	var out [][]segment
 	var piece []segment
 	var rows int64
+	flush := func() {
+		if rows > 0 {
+			out, piece, rows = append(out, piece), nil, 0
+		}
+	}
 	for _, s := range segments {
 		for s.from < s.to {
-			n := min(s.to-s.from, pieceRows-rows)
+			n := s.to - s.from
+			if n > 2*pieceRows {
+				n = pieceRows
+			}
+			if rows+n > pieceRows+pieceRows/2 {
+				flush()
+			}
 			piece = append(piece, segment{s.version, s.file, s.from, s.from + n})
 			s.from += n
 			if rows += n; rows >= pieceRows {
-				out, piece, rows = append(out, piece), nil, 0
+				flush()
 			}
 		}
 	}
-	if len(piece) > 0 {
-		out = append(out, piece)
-	}
+	flush()
 	return out
 }
 

@@ -141,6 +141,7 @@ func (a *Activities) turn(ctx context.Context, s *state, in TurnInput) (TurnResu
 		s.owner = 0 // a request of ours may still be on its way
 		return res.moved(err)
 	}
+	a.forget(s, w)
 	res.To = w.to
 	res.Rows, res.Scored = out.in, out.scored
 	res.Quarantined, res.Recovering, res.Warnings = out.quarantined(), out.recovering(), out.warnings()
@@ -165,6 +166,13 @@ func (r TurnResult) moved(err error) (TurnResult, error) {
 	}
 	r.BacklogVersions = max(1, r.BacklogVersions)
 	return r, nil
+}
+
+// forget gives up the landed records of a range that is done: nobody needs them again.
+func (a *Activities) forget(s *state, w work) {
+	for _, seg := range w.segments {
+		a.o.Cache.Remove(s.name + "/" + seg.file.Path)
+	}
 }
 
 // observe tells of what was committed.

@@ -101,7 +101,10 @@ func startProcess(ctx context.Context, o processOptions) (started *process, err 
 	p.notify = newNotifier(func(ctx context.Context, table string) error {
 		return wake(ctx, p.temporal, queue, o.project.Name(), table)
 	}, p.log)
-	cache := lakehouse.NewRecordCache(o.project.Cache().Memory)
+	cache := lakehouse.NewRecordCache(0)
+	if o.worker { // else nobody here would ask for what has landed
+		cache = lakehouse.NewRecordCache(o.project.Cache().Memory)
+	}
 	contracts := map[string]*contract.Table{}
 	for _, c := range o.project.Contracts() {
 		contracts[c.Name()] = c
