@@ -134,7 +134,7 @@ func TestFeatures(t *testing.T) {
 	if err := v.Get(&n); err != nil || n != 3 {
 		t.Errorf("count is %d, %v", n, err)
 	}
-	v, err = c.QueryWorkflow(t.Context(), "pipeline/transactions", "", "__temporal_workflow_metadata")
+	_, err = c.QueryWorkflow(t.Context(), "pipeline/transactions", "", "__temporal_workflow_metadata")
 	if err != nil {
 		t.Fatal(err)
 	}
