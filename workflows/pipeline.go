@@ -3,6 +3,7 @@ package workflows
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 	"time"
 
@@ -80,14 +81,18 @@ type Status struct {
 }
 
 type pipeline struct {
-	in     PipelineInput
-	st     State
-	doing  string
-	err    string
-	model  string
-	wake   workflow.ReceiveChannel
-	resume workflow.Channel
-	parts  map[string]bool // recoveries started by this run
+	in    PipelineInput
+	st    State
+	doing string
+	err   string
+	model string
+	wake  workflow.ReceiveChannel
+	poked bool            // an update wants the loop to look at the state again
+	parts map[string]bool // recoveries started by this run and not done yet
+
+	timer workflow.Future // runs on over turns, so that most of them need no new one
+	due   time.Time
+	stop  workflow.CancelFunc
 }
 
 // Pipeline moves a table's landed rows to its scored and quarantine tables,
@@ -99,8 +104,7 @@ func Pipeline(ctx workflow.Context, in PipelineInput) error {
 	}
 	p := &pipeline{
 		in: in, doing: "waiting", parts: map[string]bool{},
-		wake:   workflow.GetSignalChannelWithOptions(ctx, SignalLanded, workflow.SignalChannelOptions{Description: "Look at the landed table now. Connectors send it after a commit."}),
-		resume: workflow.NewBufferedChannel(ctx, 1),
+		wake: workflow.GetSignalChannelWithOptions(ctx, SignalLanded, workflow.SignalChannelOptions{Description: "Look at the landed table now; connectors send it after a commit."}),
 	}
 	if in.State != nil {
 		p.st = *in.State
@@ -117,21 +121,31 @@ func Pipeline(ctx workflow.Context, in PipelineInput) error {
 func (p *pipeline) handlers(ctx workflow.Context) error {
 	status := func() (Status, error) { return p.status(), nil }
 	pause := func(_ workflow.Context, in PauseInput) (Status, error) {
-		p.st.Paused, p.st.PauseReason = true, in.Reason
+		p.st.Paused, p.st.PauseReason, p.poked = true, in.Reason, true
 		return status()
+	}
+	mayPause := func(PauseInput) error {
+		if !p.st.Paused {
+			return nil
+		}
+		why := ""
+		if p.st.PauseReason != "" {
+			why = ": " + p.st.PauseReason
+		}
+		return fmt.Errorf("%s is paused already%s; it goes on with the update %q", p.in.Table, why, UpdateResume)
 	}
 	resume := func(workflow.Context) (Status, error) {
-		if p.st.Paused {
-			p.st.Paused, p.st.PauseReason = false, ""
-			p.resume.SendAsync(true)
-		}
+		p.st.Paused, p.st.PauseReason, p.poked = false, "", true
 		return status()
 	}
-	// The descriptions are what a person sees in the Temporal UI.
 	return errors.Join(
-		workflow.SetQueryHandlerWithOptions(ctx, QueryStatus, status, workflow.QueryHandlerOptions{Description: "How far the table is, and what the pipeline is doing."}),
-		workflow.SetUpdateHandlerWithOptions(ctx, UpdatePause, pause, workflow.UpdateHandlerOptions{Description: `Score nothing until resumed; rows go on landing. Input: {"reason": "…"}.`}),
-		workflow.SetUpdateHandlerWithOptions(ctx, UpdateResume, resume, workflow.UpdateHandlerOptions{Description: "Go on scoring. No input."}),
+		workflow.SetQueryHandlerWithOptions(ctx, QueryStatus, status, workflow.QueryHandlerOptions{Description: "What the pipeline is doing and has done."}),
+		workflow.SetUpdateHandlerWithOptions(ctx, UpdatePause, pause, workflow.UpdateHandlerOptions{
+			Validator: mayPause, Description: `Stop after the turn at hand. Input: {"reason": "…"}, may be left out.`,
+		}),
+		workflow.SetUpdateHandlerWithOptions(ctx, UpdateResume, resume, workflow.UpdateHandlerOptions{
+			Description: "Go on after a pause; while blocked, try again now.",
+		}),
 	)
 }
 
@@ -145,22 +159,27 @@ func (p *pipeline) status() Status {
 
 func (p *pipeline) run(ctx workflow.Context) error {
 	idle, retry := idleMin, retryMin
-	for {
-		if workflow.GetInfo(ctx).GetContinueAsNewSuggested() {
+	for ctx.Err() == nil {
+		if full(ctx) {
 			return p.continueAsNew(ctx)
 		}
+		p.poked = false
 		if p.st.Paused {
 			p.show(ctx, "paused", "")
-			p.resume.Receive(ctx, nil)
+			// Signals pile up in the meantime, so the history may fill.
+			if err := workflow.Await(ctx, func() bool { return !p.st.Paused || full(ctx) }); err != nil {
+				return err
+			}
+			idle, retry = idleMin, retryMin
 			continue
 		}
 		res, err := p.turn(ctx)
-		switch {
-		case temporal.IsCanceledError(err) || ctx.Err() != nil:
-			return err
-		case err != nil:
+		if ctx.Err() != nil {
+			break
+		}
+		if err != nil {
 			p.show(ctx, "blocked", reason(err))
-			p.sleep(ctx, retry, false)
+			p.wait(ctx, retry, func() bool { return false })
 			retry = min(2*retry, retryMax)
 			continue
 		}
@@ -168,21 +187,24 @@ func (p *pipeline) run(ctx workflow.Context) error {
 		if err := p.note(ctx, res); err != nil {
 			return err
 		}
-		if res.BacklogVersions > 0 {
+		if res.From != res.To || res.BacklogVersions > 0 {
 			idle = idleMin
+		}
+		if res.BacklogVersions > 0 {
 			continue
 		}
-		if res.From != res.To {
-			idle = idleMin
-		}
 		p.show(ctx, "waiting", "")
-		if p.sleep(ctx, idle, true) {
-			idle = idleMin
-		} else {
+		if p.wait(ctx, idle, func() bool { return p.wake.Len() > 0 }) {
 			idle = min(2*idle, idleMax)
+		} else {
+			idle = idleMin
 		}
 	}
+	return ctx.Err()
 }
+
+// full says that the history is long enough.
+func full(ctx workflow.Context) bool { return workflow.GetInfo(ctx).GetContinueAsNewSuggested() }
 
 // turn does one range of landed versions: here and now while that takes
 // moments, as an activity with heartbeats while there is much to catch up on.
@@ -229,54 +251,61 @@ func (p *pipeline) note(ctx workflow.Context, res activities.TurnResult) error {
 			return err
 		}
 	}
+	open := make(map[string]bool, len(res.Recover))
 	for _, part := range res.Recover {
-		if err := p.recover(ctx, part); err != nil {
-			return err
-		}
+		open[RecoverID(p.in.Project, p.in.Table, part)] = true
+		p.recover(ctx, part)
 	}
+	maps.DeleteFunc(p.parts, func(id string, _ bool) bool { return !open[id] })
 	return nil
 }
 
-func (p *pipeline) recover(ctx workflow.Context, part activities.Part) error {
+func (p *pipeline) recover(ctx workflow.Context, part activities.Part) {
 	id := RecoverID(p.in.Project, p.in.Table, part)
 	if p.parts[id] {
-		return nil
+		return
 	}
-	p.parts[id] = true
 	cctx := workflow.WithChildOptions(ctx, workflow.ChildWorkflowOptions{
 		WorkflowID:            id,
 		ParentClosePolicy:     enums.PARENT_CLOSE_POLICY_ABANDON,
 		WorkflowIDReusePolicy: enums.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE,
+		StaticSummary:         fmt.Sprintf("Recovers %d rows of **%s** that crash the model.", part.To-part.From, p.in.Table),
 	})
 	err := workflow.ExecuteChildWorkflow(cctx, RecoverBatch, RecoverBatchInput{Project: p.in.Project, Table: p.in.Table, Part: part}).
 		GetChildWorkflowExecution().Get(ctx, nil)
-	if temporal.IsWorkflowExecutionAlreadyStartedError(err) {
-		return nil // a recovery that an earlier run started is still at it
-	}
-	return err
+	// A recovery that an earlier run started may still be at it. After any other
+	// error the next turn tells of the part again.
+	p.parts[id] = err == nil || temporal.IsWorkflowExecutionAlreadyStartedError(err)
 }
 
-// sleep waits for a signal, a resume or the time, and says whether it was woken.
-func (p *pipeline) sleep(ctx workflow.Context, d time.Duration, signals bool) (woken bool) {
-	tctx, cancel := workflow.WithCancel(ctx)
-	defer cancel()
-	s := workflow.NewSelector(ctx)
-	s.AddFuture(workflow.NewTimer(tctx, d), func(workflow.Future) {})
-	s.AddReceive(p.resume, func(c workflow.ReceiveChannel, _ bool) { c.Receive(ctx, nil) })
-	if signals {
-		s.AddReceive(p.wake, func(c workflow.ReceiveChannel, _ bool) {
-			c.Receive(ctx, nil)
-			woken = true
-		})
+// wait returns after a time, or earlier when woken holds, an update has come in
+// or the workflow is cancelled. It says whether the time had passed.
+func (p *pipeline) wait(ctx workflow.Context, d time.Duration, woken func() bool) bool {
+	now := workflow.Now(ctx)
+	if p.timer == nil || p.timer.IsReady() || p.due.Sub(now) > d {
+		if p.stop != nil {
+			p.stop()
+		}
+		var tctx workflow.Context
+		tctx, p.stop = workflow.WithCancel(ctx)
+		p.timer, p.due = workflow.NewTimer(tctx, d), now.Add(d)
 	}
-	s.Select(ctx)
-	return woken
+	early := false
+	// Cancelled, run sees it in the context.
+	_ = workflow.Await(ctx, func() bool {
+		early = p.poked || woken()
+		return early || p.timer.IsReady()
+	})
+	return !early
 }
 
 func (p *pipeline) continueAsNew(ctx workflow.Context) error {
 	// An update that is being answered must be answered by this run.
 	if err := workflow.Await(ctx, func() bool { return workflow.AllHandlersFinished(ctx) }); err != nil {
 		return err
+	}
+	// What signals say stands in the log, which the next run reads first of all.
+	for p.wake.ReceiveAsync(nil) {
 	}
 	in := p.in
 	in.State = &p.st
@@ -293,7 +322,7 @@ func (p *pipeline) show(ctx workflow.Context, doing, err string) {
 		fmt.Fprintf(&b, " Reason: %s.", p.st.PauseReason)
 	}
 	if err != "" {
-		fmt.Fprintf(&b, "\n\n%s\n\nIt tries again by itself; nothing is lost.", err)
+		fmt.Fprintf(&b, "\n\n%s\n\nIt tries again by itself, and at once with the update `%s`; nothing is lost.", err, UpdateResume)
 	}
 	l := p.st.Last
 	fmt.Fprintf(&b, "\n\n| landed version scored | %d |\n|---|---|\n| rows | %d |\n| scored | %d |\n| quarantined | %d |\n", l.To, p.st.Rows, p.st.Scored, p.st.Quarantined)
