@@ -32,8 +32,8 @@ type Tables interface {
 
 // Files reads candidates: files of the project directory and uploads.
 type Files interface {
-	// Read returns fs.ErrNotExist for a file that is not there, and refuses
-	// paths that lead out of the project.
+	// Read returns fs.ErrNotExist for a file that is not there, and
+	// fs.ErrInvalid for what is no file or leads out of the project.
 	Read(ctx context.Context, name string) ([]byte, error)
 	// Upload keeps data under its SHA-256 and returns the name to read it by.
 	Upload(ctx context.Context, data []byte, sha256 string) (name string, err error)

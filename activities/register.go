@@ -148,6 +148,9 @@ func (a *Activities) readFile(ctx context.Context, name string) ([]byte, error) 
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, Permanent(ErrTypeInput, fmt.Errorf("input: file %s is not in the worker's project directory; copy it there, or use `tidemill model register`, which uploads it", name))
 	}
+	if errors.Is(err, fs.ErrInvalid) {
+		return nil, Permanent(ErrTypeInput, fmt.Errorf("input: file %w", err))
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -66,14 +66,23 @@ func (f *projectFiles) Read(ctx context.Context, name string) ([]byte, error) {
 		return f.store.Get(ctx, uploadPrefix+"/"+up)
 	}
 	if !filepath.IsLocal(name) {
-		return nil, fmt.Errorf("%s: not a path inside the project directory; copy the file there, or use `tidemill model register`, which uploads it", name)
+		return nil, notInside(name)
 	}
 	root, err := os.OpenRoot(f.dir)
 	if err != nil {
 		return nil, err
 	}
 	defer root.Close()
-	return root.ReadFile(name)
+	data, err := root.ReadFile(name)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		// A directory, a link that leads out, no permission: asking again does not help.
+		return nil, fmt.Errorf("%w: %w", notInside(name), err)
+	}
+	return data, err
+}
+
+func notInside(name string) error {
+	return fmt.Errorf("%s: %w: not a readable file inside the project directory; copy it there, or use `tidemill model register`, which uploads it", name, fs.ErrInvalid)
 }
 
 // Upload keeps data in the store.
