@@ -4,8 +4,14 @@
     .venv/bin/python train.py
 
 It learns what is usual for a machine from readings.ndjson.gz: one line a reading,
-four a second for five minutes, with the fields that the input host_metrics gives.
-Record your own machine for some minutes, replace the file, and run this again.
+four a second for five minutes, recorded by the example itself on a busy machine. To
+learn your own, run `tidemill dev examples/host` for some minutes, then
+
+    tidemill -C examples/host sql --format json "SELECT host, ts, cpu_percent,
+        memory_percent, load1, disk_read_mb_s, disk_write_mb_s, net_recv_mb_s,
+        net_sent_mb_s FROM telemetry ORDER BY ts" | gzip -9n > readings.ndjson.gz
+
+and run this again.
 
 The model is an isolation forest: trees that split at random, in which a reading
 that is unlike the others is alone after a few splits. It takes one tensor
