@@ -53,6 +53,12 @@ func reachTemporal(ctx context.Context, t client.Client, c Cluster, wait time.Du
 // in memory before any other may take it: the pause after a worker's death.
 const stickyTimeout = time.Second
 
+// taskTimeout is how long the server waits for a worker that has begun a step
+// of a pipeline before it hands the step to another: the pause after a worker
+// died in the middle of a turn. The server's default is 10 s. A turn may take
+// longer; the worker says in time that it is still at it.
+const taskTimeout = 3 * time.Second
+
 // pollers is how many requests for tasks a worker has open of each kind. With
 // the SDK's 2, tasks wait for 0.2 to 0.6 s at the p99, and now and then for 20.
 const pollers = 16
@@ -76,7 +82,7 @@ func newWorker(t client.Client, queue string, acts *activities.Activities) worke
 func wake(ctx context.Context, t client.Client, queue, project, table string) error {
 	id := workflows.PipelineID(project, table)
 	_, err := t.SignalWithStartWorkflow(ctx, id, workflows.SignalLanded, nil, client.StartWorkflowOptions{
-		ID: id, TaskQueue: queue, StaticSummary: fmt.Sprintf("Checks and scores **%s** of project %s.", table, project),
+		ID: id, TaskQueue: queue, WorkflowTaskTimeout: taskTimeout, StaticSummary: fmt.Sprintf("Checks and scores **%s** of project %s.", table, project),
 	}, workflows.Pipeline, workflows.PipelineInput{Project: project, Table: table})
 	return err
 }

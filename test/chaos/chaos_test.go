@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"maps"
 	"math/rand/v2"
 	"net/http"
@@ -17,6 +18,8 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/log"
 
 	"github.com/tidemill/tidemill/internal/secret"
 	"github.com/tidemill/tidemill/internal/testserver"
@@ -197,6 +200,7 @@ http: {address: "127.0.0.1:${CHAOS_PORT}"}
 		d.die(t, start)
 	}
 
+	pickedUpSoon(t, temporal)
 	last := e.takeTurns(t, start)
 	if n := lost(); n == 0 {
 		t.Error("no answer to a commit was lost")
@@ -226,6 +230,24 @@ func loseAnswers(p *faulty.Proxy) (lost func() int64) {
 		},
 	})
 	return func() int64 { return p.Count() / 3 }
+}
+
+// pickedUpSoon checks that a turn whose worker died is not waited for as long as
+// Temporal does by default, 10 s: that is how long the table would stand still.
+func pickedUpSoon(t *testing.T, temporal string) {
+	t.Helper()
+	c, err := client.Dial(client.Options{HostPort: temporal, Logger: log.NewStructuredLogger(slog.New(slog.DiscardHandler))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	d, err := c.DescribeWorkflowExecution(t.Context(), "pipeline/"+project+"/"+table, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if w := d.GetExecutionConfig().GetDefaultWorkflowTaskTimeout().AsDuration(); w > 5*time.Second {
+		t.Errorf("a turn whose worker died is begun again after %s", w)
+	}
 }
 
 // takeTurns runs two processes of one group side by side and returns one that lives.
