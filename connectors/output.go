@@ -200,6 +200,11 @@ func (d decoded) elsewhere(other *lakehouse.Appender, runs []batch.Run) batch.Cl
 func (o *output) decode(dec *decode.Decoder, msgs service.MessageBatch) (d decoded, n int, err error) {
 	d.settled = settledSpans{}
 	var failed []decode.BadRow
+	type reach struct {
+		last int64 // offset
+		by   *stamped
+	}
+	reached := map[string]reach{} // by partition
 	for _, m := range msgs {
 		data, err := m.AsBytes()
 		if err != nil {
@@ -209,6 +214,13 @@ func (o *output) decode(dec *decode.Decoder, msgs service.MessageBatch) (d decod
 		if !ok {
 			return d, 0, errors.New("message without a source position; the lakehouse output must be run by tidemill, which wraps the input")
 		}
+		// A message that comes again cannot be told from one of many rows once both are
+		// in a record; in the next one it is compared with what has landed. (What a
+		// processor made of one message still has its very stamp.)
+		if r, ok := reached[st.Partition]; ok && st.Offset <= r.last && st != r.by {
+			break
+		}
+		before := dec.Rows() + dec.Bad()
 		if err := m.GetError(); err != nil {
 			failed = append(failed, decode.BadRow{
 				Partition: st.Partition, Offset: st.Offset, Raw: data, Class: quarantine.ClassDecode, Rule: "processor_failed",
@@ -217,6 +229,11 @@ func (o *output) decode(dec *decode.Decoder, msgs service.MessageBatch) (d decod
 		} else if err := dec.Message(data, decode.Position{Partition: st.Partition, First: st.Offset, PerRow: st.PerRow}); err != nil {
 			break //nolint:nilerr // the record is full; the rest makes another one
 		}
+		last := st.last()
+		if rows := int64(dec.Rows() + dec.Bad() - before); st.PerRow {
+			last = max(last, st.Offset+rows-1)
+		}
+		reached[st.Partition] = reach{last, st}
 		if st.tracker != nil {
 			d.settled[st.Partition] = st.tracker
 		}

@@ -123,22 +123,28 @@ func (p *positions) filter(runs []batch.Run, now time.Time) (keep []int32, kept 
 		return nil, runs
 	}
 	keep = []int32{}
-	seen, last := batch.Claims{}, map[string]int64{}
+	type before struct {
+		offset int64
+		again  bool
+	}
+	seen, last := batch.Claims{}, map[string]before{}
 	row := int32(0)
 	for _, r := range runs {
 		in := p.of(r.Partition, now)
 		prev, begun := last[r.Partition]
 		for i := range r.Rows {
 			off := r.Offset(i)
-			again := seen[r.Partition].Contains(off) && !(begun && prev == off)
+			goesOn := begun && prev.offset == off && !prev.again
+			again := !goesOn && seen[r.Partition].Contains(off)
 			if !again && !in.Contains(off) {
 				keep = append(keep, row)
 				kept = batch.AppendRun(kept, batch.Run{Partition: r.Partition, First: off, Rows: 1, PerRow: r.PerRow})
 			}
+			prev, begun = before{off, again}, true
 			row++
 		}
 		seen[r.Partition] = seen[r.Partition].Add(r.Interval())
-		last[r.Partition] = r.Interval().Last
+		last[r.Partition] = prev
 	}
 	if len(keep) == int(row) {
 		return nil, runs
