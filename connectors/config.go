@@ -116,6 +116,10 @@ func wrapInput(c *Config, in *yaml.Node, processors bool) {
 	if replayed[kind] && conf != nil && conf.Kind == yaml.MappingNode {
 		setScalar(conf, "auto_replay_nacks", "false", "!!bool")
 	}
+	if kind == "http_server" && conf != nil && conf.Kind == yaml.MappingNode && child(conf, "ws_path") == nil {
+		// Benthos' own default is one path for all, which only one connector could have.
+		setScalar(conf, "ws_path", httpPath(conf)+"/ws", "!!str")
+	}
 	if kind == "file" && child(conf, "codec") == nil {
 		numberLines(conf, processors)
 	}
@@ -126,6 +130,14 @@ func wrapInput(c *Config, in *yaml.Node, processors bool) {
 		"replay", scalar(fmt.Sprint(replayed[kind]), "!!bool"),
 		"input", &inner,
 	))
+}
+
+// httpPath is where an http_server input takes requests.
+func httpPath(conf *yaml.Node) string {
+	if p := child(conf, "path"); p != nil {
+		return p.Value
+	}
+	return "/post" // Benthos' default
 }
 
 // numberLines puts our scanner in the place of `lines`, which is also the

@@ -113,9 +113,9 @@ func SharedPaths(configs []*Config) (ps problem.List) {
 			if key.Value != "http_server" || child(value, "address") != nil {
 				return
 			}
-			at, path := key, "/post" // Benthos' default
+			at, path := key, httpPath(value)
 			if p := child(value, "path"); p != nil {
-				at, path = p, p.Value
+				at = p
 			}
 			if other, ok := first[path]; ok {
 				ps.Addf(c.File, at.Line, "input.http_server.path", "%s is taken by connector %s; give each its own path or address", path, other.Name)
