@@ -48,7 +48,8 @@ func Load(path string) (*Table, error) {
 
 // LoadDir reads the contracts in the *.yaml files of a directory, sorted by
 // file name. The error is a [problem.List] over all of the files, or what the
-// file system says.
+// file system says. With a problem.List come the contracts that are valid, for
+// whoever has more to check in them.
 func LoadDir(dir string) ([]*Table, error) {
 	var ps problem.List
 	files, err := strictyaml.Files(dir, &ps)
@@ -67,10 +68,7 @@ func LoadDir(dir string) ([]*Table, error) {
 		}
 	}
 	ps.Add(sameName(tables)...)
-	if err := ps.Err(); err != nil {
-		return nil, err
-	}
-	return tables, nil
+	return tables, ps.Err()
 }
 
 func sameName(tables []*Table) problem.List {

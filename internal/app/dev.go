@@ -46,6 +46,9 @@ type DevOptions struct {
 // Dev runs a project with everything embedded until ctx ends. State stays
 // under the project's .tidemill directory.
 func Dev(ctx context.Context, o DevOptions) error {
+	if err := Lint(ctx, o.Dir); err != nil {
+		return err
+	}
 	p, err := project.Load(o.Dir)
 	if err != nil {
 		return err
@@ -88,6 +91,9 @@ type RunOptions struct {
 
 // Run runs a project against the store and cluster of its tidemill.yaml until ctx ends.
 func Run(ctx context.Context, o RunOptions) error {
+	if err := Lint(ctx, o.Dir); err != nil {
+		return err
+	}
 	if err := os.Chdir(o.Dir); err != nil {
 		return fmt.Errorf("project directory: %w", err)
 	}
@@ -211,6 +217,9 @@ func startStack(ctx context.Context, o stackOptions) (*stack, error) {
 		Dir: o.dir, TemporalPort: o.dev.TemporalPort, UIPort: o.dev.UIPort, S3Port: o.dev.S3Port, FreePorts: o.free,
 		Temporal: true, UI: true, S3: true, Logger: o.log,
 	})
+	if _, ok := errors.AsType[*embedded.PortError](err); ok {
+		err = fmt.Errorf("%w; in tidemill.yaml the ports are dev: {temporal_port, ui_port, s3_port}, and --free-ports takes any that are free", err)
+	}
 	if err != nil {
 		return nil, unavailableError{err}
 	}

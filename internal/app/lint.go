@@ -4,6 +4,9 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"path/filepath"
+	"slices"
+	"strings"
 
 	"github.com/tidemill/tidemill/activities"
 	"github.com/tidemill/tidemill/connectors"
@@ -18,16 +21,17 @@ import (
 // other. The error lists every problem; see problem.Of.
 func Lint(ctx context.Context, dir string) error {
 	p, err := project.Load(dir)
-	var ps problem.List
+	ps := problem.Of(err)
+	if err != nil && ps == nil {
+		return err
+	}
+	// A contract that cannot be read is there all the same for the connectors
+	// that name it.
+	var unread []string
 	if err != nil {
-		if ps = problem.Of(err); ps == nil {
-			return err
-		}
+		unread = tableFiles(dir)
 	}
-	if p == nil {
-		return ps.Err()
-	}
-	_, _, err = lintProject(p, nil, nil, slog.New(slog.DiscardHandler))
+	_, _, err = lintProject(p, unread, nil, nil, slog.New(slog.DiscardHandler))
 	if err != nil && problem.Of(err) == nil {
 		return err
 	}
@@ -45,8 +49,21 @@ func Lint(ctx context.Context, dir string) error {
 	return ps.Err()
 }
 
-// lintProject reads and lints the connectors of a valid project.
-func lintProject(p *project.Project, proc *process, mux *connectors.Mux, log *slog.Logger) (*connectors.Engine, []*connectors.Config, error) {
+// tableFiles are the names that contract files have for themselves.
+func tableFiles(dir string) (names []string) {
+	files, err := filepath.Glob(filepath.Join(dir, "tables", "*.yaml"))
+	if err != nil {
+		return nil // of a bad pattern: a directory with brackets in its name
+	}
+	for _, f := range files {
+		names = append(names, strings.TrimSuffix(filepath.Base(f), ".yaml"))
+	}
+	return names
+}
+
+// lintProject reads and lints the connectors of a project. They may name its
+// contracts and the further tables.
+func lintProject(p *project.Project, further []string, proc *process, mux *connectors.Mux, log *slog.Logger) (*connectors.Engine, []*connectors.Config, error) {
 	o := connectors.Options{Logger: quiet(log), Mux: mux}
 	if proc != nil {
 		o.Tables = lateTables{proc}
@@ -59,6 +76,9 @@ func lintProject(p *project.Project, proc *process, mux *connectors.Mux, log *sl
 	for _, c := range p.Contracts() {
 		names = append(names, c.Name())
 	}
+	names = append(names, further...)
+	slices.Sort(names)
+	names = slices.Compact(names)
 	var ps problem.List
 	var configs []*connectors.Config
 	for _, path := range p.Connectors() {

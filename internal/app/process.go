@@ -85,7 +85,7 @@ func startProcess(ctx context.Context, o processOptions) (started *process, err 
 			logStop(p.log, p.stop(context.WithoutCancel(ctx)))
 		}
 	}()
-	if p.conns, p.configs, err = lintProject(o.project, p, o.mux, p.log); err != nil {
+	if p.conns, p.configs, err = lintProject(o.project, nil, p, o.mux, p.log); err != nil {
 		return nil, err
 	}
 	if err := p.connectStore(ctx, o.wait); err != nil {

@@ -17,7 +17,9 @@ import (
 
 // Load reads the project in a directory, with variables from the environment.
 // The error is a [problem.List] of all that is wrong with tidemill.yaml, the
-// contracts and the names of the connectors, or what the file system says.
+// contracts and the names of the connectors, or what the file system says. With
+// a problem.List comes what there is of the project: enough to look for further
+// problems in it, not to run it.
 func Load(dir string) (*Project, error) { return LoadEnv(dir, os.LookupEnv) }
 
 // LoadEnv is [Load] with variables from lookup.
@@ -39,10 +41,7 @@ func LoadEnv(dir string, lookup func(string) (string, bool)) (*Project, error) {
 	default:
 		ps.AddErr(tables, err)
 	}
-	if err := ps.Err(); err != nil {
-		return nil, err
-	}
-	return p, nil
+	return p, ps.Err()
 }
 
 // readProject reads tidemill.yaml. What it returns is whole only when nothing
