@@ -42,32 +42,36 @@ type Client struct {
 
 // Connect opens a project's store: that of a running `tidemill dev`, else that
 // of tidemill.yaml, else the embedded one just for this command.
-func Connect(ctx context.Context, dir string, log *slog.Logger) (c *Client, err error) {
+func Connect(ctx context.Context, dir string, log *slog.Logger) (*Client, error) {
 	p, err := project.Load(dir)
 	if err != nil {
 		return nil, err
 	}
-	c = &Client{project: p, log: log}
-	defer func() {
-		if err != nil {
-			c.Close()
-		}
-	}()
-	if c.ends, c.running, err = c.find(ctx); err != nil {
+	c := &Client{project: p, log: log}
+	if err := c.open(ctx); err != nil {
+		c.Close()
 		return nil, err
 	}
-	s, closeStore, err := openStore(ctx, c.ends.Store, 5*time.Second, log)
+	return c, nil
+}
+
+// open connects to the store. What it has opened is in closers, also when it fails.
+func (c *Client) open(ctx context.Context) (err error) {
+	if c.ends, c.running, err = c.find(ctx); err != nil {
+		return err
+	}
+	s, closeStore, err := openStore(ctx, c.ends.Store, 5*time.Second, c.log)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	c.closers = append(c.closers, func() { _ = closeStore() })
 	c.store, c.registry = s, newRegistry(s)
 	contracts := map[string]*contract.Table{}
-	for _, t := range p.Contracts() {
+	for _, t := range c.project.Contracts() {
 		contracts[t.Name()] = t
 	}
-	c.tables = &tables{store: s, contracts: contracts, open: map[string]*lakehouse.Table{}, landings: map[string]*connectors.Landing{}, log: log}
-	return c, nil
+	c.tables = &tables{store: s, contracts: contracts, open: map[string]*lakehouse.Table{}, landings: map[string]*connectors.Landing{}, log: c.log}
+	return nil
 }
 
 func (c *Client) find(ctx context.Context) (endpoints, bool, error) {
@@ -131,8 +135,22 @@ func (c *Client) RegisterModel(ctx context.Context, name, file, alias, table str
 	if err := reachTemporal(ctx, t, c.ends.Temporal, 5*time.Second, c.log); err != nil {
 		return res, err
 	}
-	return registerModel(ctx, t, c.project.Temporal().TaskQueue, c.project.Name(), workflows.RegisterModelInput{Name: name, File: up, Alias: alias, Table: table})
+	res, err = registerModel(ctx, t, c.project.Temporal().TaskQueue, c.project.Name(), workflows.RegisterModelInput{Name: name, File: up, Alias: alias, Table: table})
+	if err != nil {
+		return res, uploadError{err, up, file}
+	}
+	return res, nil
 }
+
+// uploadError calls a file what the person called it, where the worker knows
+// only the name it was uploaded under.
+type uploadError struct {
+	error
+	upload, file string
+}
+
+func (e uploadError) Error() string { return strings.ReplaceAll(e.error.Error(), e.upload, e.file) }
+func (e uploadError) Unwrap() error { return e.error }
 
 // ModelInfo is one registered version.
 type ModelInfo struct {
@@ -212,7 +230,7 @@ func (c *Client) Tables(ctx context.Context) ([]TableInfo, error) {
 
 // Table describes one table.
 func (c *Client) Table(ctx context.Context, name string) (TableInfo, error) {
-	l, err := c.open(ctx, name)
+	l, err := c.table(ctx, name)
 	if err != nil {
 		return TableInfo{}, err
 	}
@@ -234,7 +252,7 @@ func (c *Client) Table(ctx context.Context, name string) (TableInfo, error) {
 	return t, nil
 }
 
-func (c *Client) open(ctx context.Context, name string) (*lakehouse.Table, error) {
+func (c *Client) table(ctx context.Context, name string) (*lakehouse.Table, error) {
 	l, err := c.tables.Open(ctx, name)
 	if !errors.Is(err, fs.ErrNotExist) {
 		return l, err
@@ -261,7 +279,7 @@ type Commit struct {
 
 // History lists a table's versions, newest first, at most limit of them (0: all).
 func (c *Client) History(ctx context.Context, name string, limit int) ([]Commit, error) {
-	l, err := c.open(ctx, name)
+	l, err := c.table(ctx, name)
 	if err != nil {
 		return nil, err
 	}

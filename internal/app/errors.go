@@ -28,12 +28,17 @@ func reach(ctx context.Context, wait time.Duration, log *slog.Logger, what strin
 	defer cancel()
 	tick := time.NewTicker(500 * time.Millisecond)
 	defer tick.Stop()
+	var last error
 	for n := 0; ; n++ {
 		tctx, done := context.WithTimeout(ctx, 5*time.Second)
 		err := try(tctx)
 		done()
 		if err == nil {
 			return nil
+		}
+		// That the time is up says less than what went wrong before.
+		if last == nil || ctx.Err() == nil {
+			last = err
 		}
 		if _, ok := errors.AsType[permanentError](err); ok {
 			return fmt.Errorf("%s: %w", what, err)
@@ -43,7 +48,7 @@ func reach(ctx context.Context, wait time.Duration, log *slog.Logger, what strin
 		}
 		select {
 		case <-ctx.Done():
-			return unavailableError{fmt.Errorf("%s cannot be reached: %w; check the address in tidemill.yaml and that it is running", what, err)}
+			return unavailableError{fmt.Errorf("%s cannot be reached: %w; check the address in tidemill.yaml and that it is running", what, last)}
 		case <-tick.C:
 		}
 	}

@@ -37,7 +37,7 @@ func openStore(ctx context.Context, c StoreConfig, wait time.Duration, log *slog
 	err := reach(ctx, wait, log, "the S3 store at "+c.S3.Endpoint, func(ctx context.Context) error {
 		var err error
 		bucket, err = s3.New(ctx, c.S3)
-		if err != nil && !objstore.Retryable(err) {
+		if err != nil && !objstore.Retryable(err) && ctx.Err() == nil {
 			return permanentError{err}
 		}
 		return err
@@ -48,7 +48,11 @@ func openStore(ctx context.Context, c StoreConfig, wait time.Duration, log *slog
 	s := objstore.WithPrefix(objstore.Retry(bucket, objstore.RetryPolicy{}), c.Prefix)
 	if err := objstore.Probe(ctx, s, systemPrefix+"/probe"); err != nil {
 		bucket.Close()
-		return nil, nil, fmt.Errorf("the S3 store at %s: %w", c.S3.Endpoint, err)
+		err = fmt.Errorf("the S3 store at %s: %w", c.S3.Endpoint, err)
+		if objstore.Retryable(err) {
+			err = unavailableError{err}
+		}
+		return nil, nil, err
 	}
 	return s, func() error { bucket.Close(); return nil }, nil
 }
