@@ -93,7 +93,7 @@ func (s *Stack) start(ctx context.Context) (err error) {
 	}
 	if s.opts.Temporal {
 		g.Go(func() (err error) {
-			s.temporal, err = startTemporal(gctx, s.opts.path("temporal"), s.opts.Host, s.opts.TemporalPort, s.opts.Logger)
+			s.temporal, err = startTemporal(gctx, s.opts.path("temporal"), s.opts.Host, s.opts.TemporalPort, s.opts.HistoryEvents, s.opts.Logger)
 			return err
 		})
 	}

@@ -42,6 +42,9 @@ type Options struct {
 	// SidecarMetadata keeps the object store's metadata in files of their own even where
 	// extended attributes work. It counts at the first start in Dir.
 	SidecarMetadata bool
+	// HistoryEvents is after how many events the Temporal server suggests to a workflow
+	// that it continue as new; default 4096. For tests.
+	HistoryEvents int
 	// StopTimeout bounds Stop when its context has no deadline; default 15 s.
 	StopTimeout time.Duration
 	// Logger gets the services' warnings and errors; none by default.

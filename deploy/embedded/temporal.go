@@ -57,7 +57,7 @@ type temporalServer struct {
 
 // startTemporal runs the server with its state in dir and waits until the namespace can
 // be used. All ports but the frontend's are free ones on the loopback.
-func startTemporal(ctx context.Context, dir, host string, port int, logger *slog.Logger) (*temporalServer, error) {
+func startTemporal(ctx context.Context, dir, host string, port, historyEvents int, logger *slog.Logger) (*temporalServer, error) {
 	sql, err := openDatabase(dir)
 	if err != nil {
 		return nil, fmt.Errorf("temporal: %w", err)
@@ -72,7 +72,7 @@ func startTemporal(ctx context.Context, dir, host string, port int, logger *slog
 		temporal.ForServices(temporal.DefaultServices),
 		temporal.WithStaticHosts(hosts), // one process needs no membership protocol
 		temporal.WithLogger(log),
-		temporal.WithDynamicConfigClient(dynamicConfig()),
+		temporal.WithDynamicConfigClient(dynamicConfig(historyEvents)),
 		temporal.WithAuthorizer(authorization.NewNoopAuthorizer()),
 		temporal.WithClaimMapper(func(*config.Config) authorization.ClaimMapper {
 			return authorization.NewNoopClaimMapper()

@@ -9,13 +9,13 @@ import (
 // dynamicConfig tunes the server for one machine and low latency. What is left at its
 // default on purpose: updates, eager workflow starts, eager activities, schedules and
 // user metadata are on.
-func dynamicConfig() dc.StaticClient {
+func dynamicConfig(historyEvents int) dc.StaticClient {
 	// A shard reads each of its queues at most so many times a second; the default of 20
 	// makes every hop through a task queue wait up to 50 ms.
 	const polls = 2000
 	// Rates that protect a cluster from its users, on a machine that has one.
 	const unlimited = 100_000
-	return dc.StaticClient{
+	c := dc.StaticClient{
 		dc.TransferProcessorMaxPollRPS.Key():   polls,
 		dc.TimerProcessorMaxPollRPS.Key():      polls,
 		dc.VisibilityProcessorMaxPollRPS.Key(): polls,
@@ -52,4 +52,8 @@ func dynamicConfig() dc.StaticClient {
 
 		dc.EnableServerVersionCheck.Key(): false, // it calls out
 	}
+	if historyEvents > 0 {
+		c[dc.HistoryCountSuggestContinueAsNew.Key()] = historyEvents
+	}
+	return c
 }
