@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 )
@@ -19,8 +20,8 @@ const (
 
 var parts = []string{PartProduct, PartStore, PartModels}
 
-// Usage is what a part of the tree used. Resident memory counts the pages that
-// processes share, such as the program itself, in each of them.
+// Usage is what a part of the tree used. Resident memory has the program's own
+// pages in it, about 200 MB, which the processes share.
 type Usage struct {
 	Peak int64   `json:"peak_rss_bytes"` // of all its processes together, sampled
 	CPU  float64 `json:"cpu_seconds"`    // user and system
@@ -72,7 +73,7 @@ func (t *Tree) Stop() {
 }
 
 // Usage returns what the parts used until now, and the most that all of them
-// had resident at one time.
+// had resident at one time, the program's pages counted once.
 func (t *Tree) Usage() (byPart map[string]Usage, peak int64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -93,8 +94,9 @@ func (t *Tree) Usage() (byPart map[string]Usage, peak int64) {
 const ticksPerSecond = 100
 
 type stat struct {
-	ppid       int
-	ticks, rss int64
+	ppid        int
+	ticks       int64
+	anon, files int64 // resident: of its own, and pages of files
 }
 
 func (t *Tree) sample() {
@@ -111,6 +113,7 @@ func (t *Tree) sample() {
 		}
 	}
 	now := map[string]int64{}
+	var anon, files int64
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for pid, s := range stats {
@@ -122,14 +125,14 @@ func (t *Tree) sample() {
 			part = partOf(pid, pid == t.root)
 		}
 		t.cpu[pid] = cpuOf{part, s.ticks}
-		now[part] += s.rss
+		s.memory(pid)
+		now[part] += s.anon + s.files
+		anon, files = anon+s.anon, max(files, s.files)
 	}
-	sum := int64(0)
 	for p, rss := range now {
 		t.peak[p] = max(t.peak[p], rss)
-		sum += rss
 	}
-	t.sum = max(t.sum, sum)
+	t.sum = max(t.sum, anon+files)
 }
 
 func (t *Tree) below(stats map[int]stat, pid int) bool {
@@ -158,7 +161,26 @@ func readStat(pid int) (stat, bool) {
 		return stat{}, false
 	}
 	n := func(i int) int64 { v, _ := strconv.ParseInt(string(f[i]), 10, 64); return v }
-	return stat{ppid: int(n(1)), ticks: n(11) + n(12), rss: n(21) * int64(os.Getpagesize())}, true
+	return stat{ppid: int(n(1)), ticks: n(11) + n(12)}, true
+}
+
+// memory adds what is resident.
+func (s *stat) memory(pid int) {
+	data, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	for line := range strings.Lines(string(data)) {
+		name, rest, _ := strings.Cut(line, ":")
+		var to *int64
+		switch name {
+		case "RssAnon":
+			to = &s.anon
+		case "RssFile", "RssShmem":
+			to = &s.files
+		default:
+			continue
+		}
+		kB, _ := strconv.ParseInt(strings.TrimSuffix(strings.TrimSpace(rest), " kB"), 10, 64)
+		*to += kB << 10
+	}
 }
 
 func partOf(pid int, root bool) string {
