@@ -9,13 +9,16 @@ import (
 )
 
 // faultVar names the environment variable that makes a process kill itself at
-// a named step: "after-commit:3" is the third time that step is reached. It is
-// how the tests crash a real process where it hurts; unset, nothing happens.
+// a named step: "after-commit:3" is the third time that step is reached. With
+// "after-commit:3:stop" it falls asleep there, all of it, until it gets a
+// SIGCONT: a process that was given up and wakes up to finish what it was at.
+// It is how the tests hurt a real process where it matters; unset, nothing happens.
 const faultVar = "TIDEMILL_FAULT"
 
 var (
 	faultMu   sync.Mutex
 	faultLeft = map[string]int{}
+	faultStop = map[string]bool{}
 	faultOnce sync.Once
 )
 
@@ -24,12 +27,13 @@ func faultPoint() func(point string) {
 	faultOnce.Do(func() {
 		for _, f := range strings.Split(os.Getenv(faultVar), ",") {
 			name, count, _ := strings.Cut(f, ":")
+			count, how, _ := strings.Cut(count, ":")
 			n, err := strconv.Atoi(count)
 			if err != nil {
 				n = 1
 			}
 			if name != "" {
-				faultLeft[name] = n
+				faultLeft[name], faultStop[name] = n, how == "stop"
 			}
 		}
 	})
@@ -44,7 +48,10 @@ func faultPoint() func(point string) {
 			return
 		}
 		faultLeft[point] = n - 1
-		if n == 1 {
+		switch {
+		case n == 1 && faultStop[point]:
+			_ = syscall.Kill(os.Getpid(), syscall.SIGSTOP)
+		case n == 1:
 			// SIGKILL, so that nothing of the process gets to tidy up.
 			if err := syscall.Kill(os.Getpid(), syscall.SIGKILL); err != nil {
 				os.Exit(137)

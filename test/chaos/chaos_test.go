@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"maps"
 	"math/rand/v2"
@@ -162,9 +161,8 @@ func TestEverythingDies(t *testing.T) {
 }
 
 // TestProcessDies kills `tidemill run`, while Temporal and the store live on
-// and the store's answers to commits get lost on the way; then one of two
-// processes at a time, which is killed, or sleeps until the group has given
-// its partitions to the other and wakes up with batches that are no longer its own.
+// and the store's answers to commits get lost on the way. Then two processes
+// are at the same table, and one of them is late: see takeOver.
 func TestProcessDies(t *testing.T) {
 	e := setUp(t)
 	minio := testserver.StartMinIO(t)
@@ -204,14 +202,14 @@ http: {address: "127.0.0.1:${CHAOS_PORT}"}
 	}
 
 	pickedUpSoon(t, temporal)
-	last := e.takeTurns(t, start)
+	store := openStore(t, s3.Config{Endpoint: minio.Addr, AccessKey: minio.AccessKey, SecretKey: minio.SecretKey})
+	last := e.takeOver(t, &watch{store: store}, start)
 	if n := lost(); n == 0 {
 		t.Error("no answer to a commit was lost")
 	} else {
 		t.Logf("%d answers to commits were lost", n)
 	}
 	proxy.Set(faulty.ProxyOptions{})
-	store := openStore(t, s3.Config{Endpoint: minio.Addr, AccessKey: minio.AccessKey, SecretKey: minio.SecretKey})
 	e.settle(t, last, store, feed, in)
 }
 
@@ -253,34 +251,46 @@ func pickedUpSoon(t *testing.T, temporal string) {
 	}
 }
 
-// takeTurns runs two processes of one group side by side and returns one that lives.
-func (e env) takeTurns(t *testing.T, start func(env ...string) *instance) *instance {
+// zombies are the points at which a process falls asleep with work in its hands.
+var zombies = []string{"before-commit", "before-commit-scored", "after-quarantine-commit"}
+
+// takeOver has one process fall asleep in the middle of its work, another one
+// take over its partitions and its pipeline, and the first one wake up and
+// finish what is no longer its own. Then one of the two is killed.
+// It returns a process that lives.
+func (e env) takeOver(t *testing.T, w *watch, start func(env ...string) *instance) (alive *instance) {
 	t.Helper()
-	one, two := start(), start()
-	for i := range 4 {
+	for i, point := range zombies {
+		if alive != nil {
+			alive.Kill()
+		}
+		sleeper := start(fault(point, 1+e.rand.IntN(3)) + ":stop")
+		sleeper.asleep(t, point)
+		landed, done, err := w.progress(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		alive = start()
+		eventually(t, "take over from a process that sleeps at "+point, time.Minute, func(ctx context.Context) error {
+			l, d, err := w.progress(ctx)
+			if err == nil && (l < landed+2 || d <= landed) {
+				err = fmt.Errorf("landed %d, scored %d; were %d, %d", l, d, landed, done)
+			}
+			return err
+		})
+		e.members(t, 1)
+		if err := syscall.Kill(sleeper.Pid(), syscall.SIGCONT); err != nil {
+			t.Fatal(err)
+		}
 		e.members(t, 2)
 		if i%2 == 0 {
-			one.Kill()
-			one.died(t, "one of two")
-			t.Log("killed one of two")
-			one, two = two, start()
-			continue
+			alive, sleeper = sleeper, alive
 		}
-		signal(t, one, syscall.SIGSTOP)
-		e.members(t, 1)
-		signal(t, one, syscall.SIGCONT)
-		t.Log("one of two slept until its partitions were the other's")
+		sleeper.Kill()
+		sleeper.died(t, "one of two")
+		t.Logf("slept at %s until another had taken over; killed the %s of the two", point, []string{"other", "sleeper"}[i%2])
 	}
-	e.members(t, 2)
-	one.Kill()
-	return two
-}
-
-func signal(t *testing.T, p *instance, s syscall.Signal) {
-	t.Helper()
-	if err := syscall.Kill(p.Pid(), s); err != nil {
-		t.Fatal(err)
-	}
+	return alive
 }
 
 // members waits until the consumer group is stable with n members.
@@ -328,6 +338,7 @@ func openStore(t *testing.T, c s3.Config) objstore.Store {
 func (e env) settle(t *testing.T, p *instance, store objstore.Store, feed *feeder, in *files) {
 	t.Helper()
 	began := time.Now()
+	w := &watch{store: store}
 	sent := feed.finish(t)
 	maps.Copy(sent, in.sent)
 	eventually(t, "everything acked and scored", 90*time.Second, func(ctx context.Context) error {
@@ -342,7 +353,11 @@ func (e env) settle(t *testing.T, p *instance, store objstore.Store, feed *feede
 		if n, err := lag(ctx, e.admin); err != nil || n != 0 {
 			return fmt.Errorf("%d messages not acked: %w", n, err)
 		}
-		return backlog(ctx, store)
+		landed, done, err := w.progress(ctx)
+		if err == nil && landed != done {
+			err = fmt.Errorf("landed version %d, scored up to %d", landed, done)
+		}
+		return err
 	})
 	done := time.Since(began)
 	l, err := readLedger(t.Context(), store)
@@ -354,21 +369,33 @@ func (e env) settle(t *testing.T, p *instance, store objstore.Store, feed *feede
 	l.judge(t, sent)
 }
 
-// backlog is an error while the scored table is behind the landed one.
-func backlog(ctx context.Context, store objstore.Store) error {
-	landed, err := lakehouse.Open(ctx, store, table)
+// watch follows the tables' logs.
+type watch struct {
+	store          objstore.Store
+	landed, scored *lakehouse.Table
+}
+
+// progress returns the landed table's version, and the one up to which the
+// pipeline has scored it.
+func (w *watch) progress(ctx context.Context) (landed, done int64, err error) {
+	if w.landed == nil {
+		if w.landed, err = lakehouse.Open(ctx, w.store, table); err != nil {
+			return 0, 0, err
+		}
+	}
+	if w.scored == nil {
+		if w.scored, err = lakehouse.Open(ctx, w.store, table+"_scored"); err != nil {
+			return 0, 0, err
+		}
+	}
+	l, err := w.landed.Refresh(ctx)
 	if err != nil {
-		return err
+		return 0, 0, err
 	}
-	out, err := lakehouse.Open(ctx, store, table+"_scored")
-	if errors.Is(err, fs.ErrNotExist) {
-		return errors.New("nothing scored yet")
-	}
+	s, err := w.scored.Refresh(ctx)
 	if err != nil {
-		return err
+		return 0, 0, err
 	}
-	if have, _ := out.Snapshot().Txn("pipeline/" + table); have != landed.Snapshot().Version() {
-		return fmt.Errorf("landed version %d, scored up to %d", landed.Snapshot().Version(), have)
-	}
-	return nil
+	done, _ = s.Txn("pipeline/" + table)
+	return l.Version(), done, nil
 }

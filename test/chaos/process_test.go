@@ -19,7 +19,6 @@ import (
 // instance is one run of the product.
 type instance struct {
 	*testserver.Process
-	began time.Time
 }
 
 // launch starts the product; env adds to the environment.
@@ -27,7 +26,7 @@ func launch(t *testing.T, bin string, env []string, args ...string) *instance {
 	t.Helper()
 	cmd := exec.Command(bin, append(args, "--log-format", "json")...)
 	cmd.Env = append(os.Environ(), env...)
-	return &instance{testserver.Start(t, cmd), time.Now()}
+	return &instance{testserver.Start(t, cmd)}
 }
 
 // fault asks a process to kill itself when it passes a point for the n-th time.
@@ -47,6 +46,27 @@ func (p *instance) died(t *testing.T, why string) {
 	if s, ok := p.State().Sys().(syscall.WaitStatus); !ok || s.Signal() != syscall.SIGKILL {
 		t.Fatalf("%s: the process ended by itself: %s\n%s", why, p.State(), p.Output())
 	}
+}
+
+// asleep waits until the process has stopped itself.
+func (p *instance) asleep(t *testing.T, why string) {
+	t.Helper()
+	eventually(t, "fall asleep at "+why, time.Minute, func(context.Context) error {
+		select {
+		case <-p.Done():
+			t.Fatalf("%s: the process ended by itself: %s\n%s", why, p.State(), p.Output())
+		default:
+		}
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.Pid()))
+		if err != nil {
+			return err
+		}
+		// The state follows the name, which stands in parentheses.
+		if _, state, _ := strings.Cut(string(stat), ") "); !strings.HasPrefix(state, "T") {
+			return fmt.Errorf("its state is %.1s", state)
+		}
+		return nil
+	})
 }
 
 // addresses are those that `tidemill dev --json` prints.
