@@ -25,7 +25,7 @@ import (
 const (
 	defaultPeriod   = "250ms"
 	defaultCount    = 20_000
-	defaultBytes    = 8 << 20
+	defaultBytes    = 4 << 20
 	defaultInFlight = 4
 )
 
@@ -69,7 +69,7 @@ func lakehouseSpec() *service.ConfigSpec {
 		Field(service.NewStringField("table").Description("The contract that the rows must fit: the name of a file in `tables/`.")).
 		Field(service.NewIntField("max_in_flight").Description("How many batches may be on their way to the table at once.").Default(defaultInFlight)).
 		Field(service.NewIntField("max_row_bytes").Description("A longer row goes to quarantine.").Default(decode.DefaultMaxRowBytes).Advanced()).
-		Field(service.NewBatchPolicyField("batching").Description("When a batch is handed over; by default after 250ms, 20,000 messages or 8 MiB, whichever is first."))
+		Field(service.NewBatchPolicyField("batching").Description("When a batch is handed over; by default after 250ms, 20,000 messages or 4 MiB, whichever is first."))
 }
 
 type output struct {

@@ -105,7 +105,7 @@ func TestDefaults(t *testing.T) {
 	if c := p.Temporal(); c.Address != "localhost:7233" || c.Namespace != "default" || c.TaskQueue != "tidemill-fraud-demo" || c.TLS || !c.APIKey.Empty() {
 		t.Errorf("temporal %+v", c)
 	}
-	if p.HTTP() != (HTTP{"127.0.0.1:4195"}) || p.Dev() != (Dev{7233, 8233, 9000}) || p.Cache() != (Cache{256 << 20, 2 << 30}) {
+	if p.HTTP() != (HTTP{"127.0.0.1:4195"}) || p.Dev() != (Dev{7233, 8233, 9000}) || p.Cache() != (Cache{64 << 20, 2 << 30}) {
 		t.Errorf("got %+v", p)
 	}
 	p, err = LoadEnv(write(t, map[string]string{File: "project: x\nstore: {endpoint: 'https://s3.example.com', bucket: abc, secret_key: '${S:}'}\n"}), lookup)

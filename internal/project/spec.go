@@ -23,7 +23,7 @@ const (
 	defaultTemporalPort = 7233
 	defaultUIPort       = 8233
 	defaultS3Port       = 9000
-	defaultMemory       = 256 << 20
+	defaultMemory       = 64 << 20
 	defaultDisk         = 2 << 30
 )
 
@@ -72,7 +72,7 @@ var projectSpec = strictyaml.Spec{
 		{Name: "cache", Spec: strictyaml.Spec{
 			Kind: strictyaml.Object, Doc: "Bounds of the caches of one process",
 			Fields: []strictyaml.Field{
-				{Name: "memory", Spec: strictyaml.Spec{Kind: strictyaml.Bytes, Default: "256MiB", Doc: "Most memory for batches that were just landed"}},
+				{Name: "memory", Spec: strictyaml.Spec{Kind: strictyaml.Bytes, Default: "64MiB", Doc: "Most memory for batches that were just landed"}},
 				{Name: "disk", Spec: strictyaml.Spec{Kind: strictyaml.Bytes, Default: "2GiB", Doc: "Most disk for table files that queries read"}},
 			}}},
 	},
