@@ -1,13 +1,54 @@
 package connectors
 
 import (
+	"context"
 	"testing"
+	"time"
 
 	"github.com/redpanda-data/benthos/v4/public/service"
 
 	"github.com/tidemill/tidemill/connectors/decode"
 	"github.com/tidemill/tidemill/lakehouse/objstore/mem"
 )
+
+// TestStopWithReadAhead: an input that always has more is stopped while a batch
+// has been read that nobody will ack; that must not take all of the grace.
+func TestStopWithReadAhead(t *testing.T) {
+	l := newLake(t, mem.New(), eventsContract)
+	e, err := New(Options{Tables: l})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := ParseConfig("connectors/in.yaml", []byte("input:\n  generate: {interval: 1ms, mapping: 'root.id = counter()'}\noutput:\n  lakehouse: {table: events, batching: {count: 10}}\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- e.Run(ctx, c, time.Hour) }()
+		tick := time.NewTicker(5 * time.Millisecond)
+		for before, now := l.landings(), 0; now < before+3; now = l.landings() {
+			<-tick.C
+		}
+		tick.Stop()
+		cancel()
+		select {
+		case err := <-done:
+			if err != nil {
+				t.Fatal(err)
+			}
+		case <-time.After(time.Minute):
+			t.Fatal("the connector waits for what nobody will ack")
+		}
+	}
+}
+
+func (l *lake) landings() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.commits
+}
 
 // TestRedeliveryInOneBatch hands the output batches that hold a message and,
 // right after it, the same message delivered again, as when a client sends a

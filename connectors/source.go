@@ -3,6 +3,7 @@ package connectors
 import (
 	"context"
 	"fmt"
+	"reflect"
 	"strconv"
 	"time"
 
@@ -116,4 +117,32 @@ func (s *source) tracker(partition string) *tracker {
 	return t
 }
 
-func (s *source) Close(ctx context.Context) error { return s.in.Close(ctx) }
+// closeSoftly is how long an input may take to close of its own accord.
+const closeSoftly = 250 * time.Millisecond
+
+// Close is called when everything that went on to the output is acked. What
+// the input has handed out beyond that was read ahead and went nowhere. It can
+// be neither acked, not having landed, nor rejected, since Kafka inputs then
+// commit its offset all the same; and the input would wait for one of them.
+func (s *source) Close(ctx context.Context) error {
+	soft, cancel := context.WithTimeout(ctx, closeSoftly)
+	defer cancel()
+	if err := s.in.Close(soft); err == nil || ctx.Err() != nil {
+		return err
+	}
+	closeNow(s.in)
+	return s.in.Close(ctx)
+}
+
+// closeNow makes an input give up what it waits for. The public API has no
+// call for that, so it is looked up on the component inside; where it is not
+// found, the input ends with the process.
+func closeNow(in *service.OwnedInput) {
+	unwrap := reflect.ValueOf(in.XUnwrapper()).MethodByName("Unwrap")
+	if !unwrap.IsValid() || unwrap.Type().NumIn() != 0 || unwrap.Type().NumOut() != 1 {
+		return
+	}
+	if inner, ok := unwrap.Call(nil)[0].Interface().(interface{ TriggerCloseNow() }); ok {
+		inner.TriggerCloseNow()
+	}
+}
