@@ -35,7 +35,8 @@ const exitCodes = `Exit codes:
   2    wrong usage: unknown command, flag or argument
   3    problems in the project's files, listed as file:line: field: what to do
   4    something is not to be had: a port in use, the store or Temporal not reachable
-  130  interrupted`
+  130  interrupted before it was done; dev, run and demo, which run until they are
+       interrupted, end with 0`
 
 func main() {
 	if app.ModelWorker(os.Args) {
