@@ -177,14 +177,15 @@ type delivery struct {
 }
 
 // deliver notes a message that covers first to last and returns the function
-// to call when it is acked. A message at or below the highest offset seen is a
+// to call when it is acked. What is at or below the highest offset seen is a
 // redelivery: whoever handled it first settles it.
 func (t *tracker) deliver(first, last int64) func() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.begun && first <= t.highest {
+	if t.begun && last <= t.highest {
 		return func() {}
 	}
+	// A block can begin with rows that were there before, when a file has grown.
 	if t.begun && first-t.highest <= maxGap {
 		first = t.highest + 1
 	}

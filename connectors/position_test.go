@@ -76,6 +76,23 @@ func TestTrackerKeepsLargeGapsOpen(t *testing.T) {
 	}
 }
 
+// A file that has grown is read again in larger blocks: what is new in one is
+// open until that block is acked, however early the next one is.
+func TestTrackerKeepsTheRestOfALargerBlockOpen(t *testing.T) {
+	tr := &tracker{}
+	old := tr.deliver(0, 9)
+	grown := tr.deliver(0, 19)
+	tr.deliver(20, 29)()
+	old()
+	if got := tr.Settled(); len(got) != 1 || got[0] != (batch.Interval{First: 0, Last: 9}) {
+		t.Fatalf("settled %v while rows 10 to 19 are open", got)
+	}
+	grown()
+	if got := tr.Settled(); len(got) != 1 || got[0] != (batch.Interval{First: 0, Last: 29}) {
+		t.Fatalf("all is acked up to 29, settled %v", got)
+	}
+}
+
 func TestKafkaPosition(t *testing.T) {
 	p := positioners["kafka_franz"]("orders")
 	m := service.NewMessage(nil)
