@@ -116,9 +116,9 @@ func eventually(t *testing.T, what string, within time.Duration, try func(contex
 	defer cancel()
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
-	err := errors.New("not tried")
 	for {
-		if err = try(ctx); err == nil {
+		err := try(ctx)
+		if err == nil {
 			return
 		}
 		select {
