@@ -120,8 +120,11 @@ func wrapInput(c *Config, in *yaml.Node, processors bool) {
 		// Benthos' own default is one path for all, which only one connector could have.
 		setScalar(conf, "ws_path", httpPath(conf)+"/ws", "!!str")
 	}
-	if kind == "file" && child(conf, "codec") == nil {
+	switch {
+	case kind == "file" && child(conf, "codec") == nil:
 		numberLines(conf, processors)
+	case (kind == "kafka_franz" || kind == "kafka") && conf != nil && conf.Kind == yaml.MappingNode:
+		handOverBatches(conf)
 	}
 	inner := *in
 	*in = *mapping(sourceInput, mapping(
@@ -138,6 +141,21 @@ func httpPath(conf *yaml.Node) string {
 		return p.Value
 	}
 	return "/post" // Benthos' default
+}
+
+// handOverBatches changes what the Kafka inputs do when their config says nothing
+// about it. By themselves they hand over each record as a batch of its own, which
+// costs Benthos more per row than all that follows, and at most 1,024 of a
+// partition before the first is acked: with an ack after 0.3 s, 3,400 rows a
+// second. How much is on its way is bounded by the output's batches.
+func handOverBatches(conf *yaml.Node) {
+	if child(conf, "checkpoint_limit") == nil {
+		setScalar(conf, "checkpoint_limit", "100000", "!!int")
+	}
+	if child(conf, "batching") == nil {
+		conf.Content = append(conf.Content, scalar("batching", "!!str"), mapping(
+			"count", scalar("2000", "!!int"), "byte_size", scalar("500000", "!!int"), "period", scalar("10ms", "!!str")))
+	}
 }
 
 // numberLines puts our scanner in the place of `lines`, which is also the

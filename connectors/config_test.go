@@ -32,6 +32,14 @@ func TestPrepared(t *testing.T) {
 			in:   []string{"input:", "  http_server: {path: /x}"},
 			want: []string{"kind: http_server", "replay: false"}, absent: []string{"auto_replay_nacks"},
 		},
+		"kafka hands over batches": {
+			in:   []string{"input:", "  kafka_franz: {topics: [a]}"},
+			want: []string{"checkpoint_limit: 100000", "count: 2000", "period: 10ms"},
+		},
+		"unless it is told how": {
+			in:   []string{"input:", "  kafka_franz: {topics: [a], checkpoint_limit: 7, batching: {count: 3}}"},
+			want: []string{"checkpoint_limit: 7", "count: 3"}, absent: []string{"100000", "10ms"},
+		},
 		"each input of a broker": {
 			in:   []string{"input:", "  broker: {inputs: [{kafka_franz: {topics: [a]}}, {generate: {mapping: root = 1}}]}"},
 			want: []string{"broker:", "kind: kafka_franz", "kind: generate"}, absent: []string{"kind: broker"},

@@ -205,7 +205,7 @@ func (o *output) decode(dec *decode.Decoder, msgs service.MessageBatch) (d decod
 		by   *stamped
 	}
 	reached := map[string]reach{} // by partition
-	for _, m := range msgs {
+	for _, m := range msgs {      //nolint:nilerr // a full record is no error: the rest makes another one
 		data, err := m.AsBytes()
 		if err != nil {
 			return d, 0, fmt.Errorf("message bytes: %w", err)
@@ -227,7 +227,7 @@ func (o *output) decode(dec *decode.Decoder, msgs service.MessageBatch) (d decod
 				Message: "a processor of the connector failed: " + err.Error(),
 			})
 		} else if err := dec.Message(data, decode.Position{Partition: st.Partition, First: st.Offset, PerRow: st.PerRow}); err != nil {
-			break //nolint:nilerr // the record is full; the rest makes another one
+			break // the record is full
 		}
 		last := st.last()
 		if rows := int64(dec.Rows() + dec.Bad() - before); st.PerRow {

@@ -26,7 +26,7 @@ type notifier struct {
 	mu     sync.Mutex
 	tables map[string]*outstanding
 	wg     sync.WaitGroup
-	ctx    context.Context //nolint:containedctx // the process's own, for signals in the background
+	ctx    context.Context // the process's own, for signals in the background
 	cancel context.CancelFunc
 }
 

@@ -67,7 +67,8 @@ const pollers = 16
 func newWorker(t client.Client, queue string, acts *activities.Activities) worker.Worker {
 	w := worker.New(t, queue, worker.Options{
 		StickyScheduleToStartTimeout:     stickyTimeout,
-		MaxConcurrentWorkflowTaskPollers: 2,
+		MaxConcurrentWorkflowTaskPollers: pollers,
+		MaxConcurrentActivityTaskPollers: pollers,
 		WorkerStopTimeout:                10 * time.Second,
 	})
 	for name, fn := range map[string]any{"Pipeline": workflows.Pipeline, "RegisterModel": workflows.RegisterModel, "RecoverBatch": workflows.RecoverBatch} {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -82,7 +83,7 @@ func readOurs(data []byte) (rows int64, err error) {
 	blocks := decode.NewBlockReader(bytes.NewReader(data), 0)
 	for {
 		block, first, err := blocks.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return rows, flush()
 		}
 		if err != nil {
