@@ -34,7 +34,7 @@ func newModel(g *global) *cobra.Command {
 					return json.NewEncoder(out).Encode(r)
 				}
 				for _, ch := range r.Checks {
-					fmt.Fprintf(out, "passed  %-10s %s\n", ch.Name, ch.Detail)
+					fmt.Fprintf(out, "passed  %-14s  %s\n", ch.Name, ch.Detail)
 				}
 				fmt.Fprintf(out, "%s@%d  sha256 %s", r.Name, r.Version, r.SHA256)
 				if r.Alias != "" {
