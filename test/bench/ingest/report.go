@@ -38,8 +38,8 @@ func (r *result) verdict(targets bool) error {
 	if targets && r.Rate < targetRate {
 		errs = append(errs, fmt.Errorf("%.0f rows/s, the target is %d", r.Rate, targetRate))
 	}
-	if targets && r.PeakRSS >= targetRSS {
-		errs = append(errs, fmt.Errorf("peak RSS %d MiB, the target is less than %d", r.PeakRSS>>20, targetRSS>>20))
+	if rss := r.Parts[harness.PartProduct].Peak; targets && rss >= targetRSS {
+		errs = append(errs, fmt.Errorf("the product's peak RSS is %d MiB, the target is less than %d", rss>>20, targetRSS>>20))
 	}
 	if targets && r.DecodeRate < targetDecode*r.ArrowRate {
 		errs = append(errs, fmt.Errorf("decoding is %.1f times as fast as arrow's reader, the target is %.1f", r.DecodeRate/r.ArrowRate, targetDecode))
