@@ -101,10 +101,12 @@ func startProcess(ctx context.Context, o processOptions) (started *process, err 
 	p.notify = newNotifier(func(ctx context.Context, table string) error {
 		return wake(ctx, p.temporal, queue, o.project.Name(), table)
 	}, p.log)
-	cache := lakehouse.NewRecordCache(0)
+	cacheBytes := int64(0)
 	if o.worker { // else nobody here would ask for what has landed
-		cache = lakehouse.NewRecordCache(o.project.Cache().Memory)
+		cacheBytes = o.project.Cache().Memory
 	}
+	cache := lakehouse.NewRecordCache(cacheBytes)
+	expectMemory(len(p.configs), len(o.project.Contracts()), cacheBytes)
 	contracts := map[string]*contract.Table{}
 	for _, c := range o.project.Contracts() {
 		contracts[c.Name()] = c
