@@ -17,6 +17,8 @@ import (
 // InspectModel reads a candidate, keeps a copy that no edit of the file can
 // change while it is being checked, and finds the contracts it must fit.
 func (a *Activities) InspectModel(ctx context.Context, in Candidate) (Inspected, error) {
+	stop := heartbeats(ctx)
+	defer stop()
 	data, err := a.readFile(ctx, in.File)
 	if err != nil {
 		return Inspected{}, err
@@ -92,6 +94,8 @@ func (a *Activities) GateModel(ctx context.Context, in GateInput) ([]Check, erro
 // PublishModel makes a checked candidate a version. The same bytes again give
 // the version they already have.
 func (a *Activities) PublishModel(ctx context.Context, in PublishInput) (Published, error) {
+	stop := heartbeats(ctx)
+	defer stop()
 	data, err := a.uploaded(ctx, in.Inspected)
 	if err != nil {
 		return Published{}, err
@@ -109,6 +113,8 @@ func (a *Activities) PublishModel(ctx context.Context, in PublishInput) (Publish
 
 // MoveAlias moves an alias to a version from wherever it is now.
 func (a *Activities) MoveAlias(ctx context.Context, in AliasInput) error {
+	stop := heartbeats(ctx)
+	defer stop()
 	expect := 0
 	v, err := a.o.Models.Resolve(ctx, in.Name+"@"+in.Alias)
 	switch {
