@@ -40,7 +40,7 @@ func TestBadInput(t *testing.T) {
 		{name: "out of range for int", table: "things", body: []byte(`{"id": 2, "small": 3000000000}`), rule: "out_of_range", column: "small", message: []string{"3000000000", "32-bit"}},
 		{name: "out of range for double", table: "things", body: []byte(`{"id": 3, "amount": 1e999}`), rule: "out_of_range", column: "amount", message: []string{"1e999"}},
 		{name: "50 MB", table: "things", body: big, rule: "too_large", message: []string{"50000021 bytes", "more than"}},
-		{name: "unknown column", table: "strict", body: []byte(`{"id": 4, "nmae": "typo"}`), rule: "unknown_column", column: "nmae", message: []string{"nmae"}},
+		{name: "unknown column", table: "strict", body: []byte(`{"id": 4, "full_name": "typo"}`), rule: "unknown_column", column: "full_name", message: []string{"full_name"}},
 		{name: "failed check", table: "things", body: []byte(`{"id": 5, "amount": -1}`), class: "check", rule: "positive_amount", column: "amount", message: []string{"amount > 0", "-1"}, alsoInTheOtherHop: true},
 		{name: "one line of three", table: "things", body: []byte("{\"id\": 100}\n{\"id\": }\n{\"id\": 101}\n"), rule: "not_json", column: "id", message: []string{"not JSON"}, raw: `{"id": }`},
 	}
@@ -86,7 +86,7 @@ func TestBadInput(t *testing.T) {
 		d.count(t, 2, "SELECT count(*) AS n FROM things WHERE id IN (100, 101)")
 	})
 	t.Run("unknown column is ignored", func(t *testing.T) {
-		d.post(t, "things", "", []byte(`{"id": 200, "nmae": "typo"}`))
+		d.post(t, "things", "", []byte(`{"id": 200, "full_name": "typo"}`))
 		d.count(t, 1, "SELECT count(*) AS n FROM things WHERE id = 200 AND name IS NULL")
 		d.count(t, 1, "SELECT count(*) AS n FROM things_scored WHERE id = 200")
 	})

@@ -153,7 +153,7 @@ type Addresses struct{ HTTP, S3, Temporal, UI, Bucket string }
 
 // Start starts a server, without waiting for it to be up.
 func (b Binary) Start(args ...string) (*Server, error) {
-	s := &Server{cmd: exec.Command(b.Path, args...), done: make(chan struct{})}
+	s := &Server{cmd: exec.CommandContext(context.Background(), b.Path, args...), done: make(chan struct{})}
 	s.cmd.Env = environment(b.Env)
 	s.cmd.Stdout, s.cmd.Stderr = &s.out, &s.errs
 	if err := s.cmd.Start(); err != nil {
