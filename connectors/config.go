@@ -125,6 +125,10 @@ func wrapInput(c *Config, in *yaml.Node, processors bool) {
 		numberLines(conf, processors)
 	case (kind == "kafka_franz" || kind == "kafka") && conf != nil && conf.Kind == yaml.MappingNode:
 		handOverBatches(conf)
+		if kind == "kafka_franz" && child(conf, "session_timeout") == nil {
+			// Benthos' minute is how long the partitions of a killed process stand still.
+			setScalar(conf, "session_timeout", "10s", "!!str")
+		}
 	}
 	inner := *in
 	*in = *mapping(sourceInput, mapping(

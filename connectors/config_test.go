@@ -34,11 +34,11 @@ func TestPrepared(t *testing.T) {
 		},
 		"kafka hands over batches": {
 			in:   []string{"input:", "  kafka_franz: {topics: [a]}"},
-			want: []string{"checkpoint_limit: 100000", "count: 2000", "period: 10ms"},
+			want: []string{"checkpoint_limit: 100000", "count: 2000", "period: 10ms", "session_timeout: 10s"},
 		},
 		"unless it is told how": {
-			in:   []string{"input:", "  kafka_franz: {topics: [a], checkpoint_limit: 7, batching: {count: 3}}"},
-			want: []string{"checkpoint_limit: 7", "count: 3"}, absent: []string{"100000", "10ms"},
+			in:   []string{"input:", "  kafka_franz: {topics: [a], checkpoint_limit: 7, session_timeout: 45s, batching: {count: 3}}"},
+			want: []string{"checkpoint_limit: 7", "count: 3", "session_timeout: 45s"}, absent: []string{"100000", "10ms", "10s"},
 		},
 		"each input of a broker": {
 			in:   []string{"input:", "  broker: {inputs: [{kafka_franz: {topics: [a]}}, {generate: {mapping: root = 1}}]}"},

@@ -74,7 +74,7 @@ type NotFoundError struct {
 func (e *NotFoundError) Error() string {
 	how := "register it with the workflow RegisterModel"
 	if e.Ref.Alias != "" {
-		how = "register a model with the workflow RegisterModel and set the alias with PromoteModel"
+		how = "register a model with the workflow RegisterModel and name the alias in its input"
 	}
 	return fmt.Sprintf("model %s is not registered (%s); %s", e.Ref, e.Have, how)
 }

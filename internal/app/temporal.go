@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"go.temporal.io/api/serviceerror"
+	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/client"
 	sdklog "go.temporal.io/sdk/log"
 	"go.temporal.io/sdk/worker"
@@ -74,7 +75,12 @@ func newWorker(t client.Client, queue string, acts *activities.Activities) worke
 	for name, fn := range map[string]any{"Pipeline": workflows.Pipeline, "RegisterModel": workflows.RegisterModel, "RecoverBatch": workflows.RecoverBatch} {
 		w.RegisterWorkflowWithOptions(fn, workflow.RegisterOptions{Name: name})
 	}
-	w.RegisterActivity(acts)
+	for name, fn := range map[string]any{
+		"Turn": acts.Turn, "CatchUp": acts.CatchUp, "Recover": acts.Recover,
+		"InspectModel": acts.InspectModel, "GateModel": acts.GateModel, "PublishModel": acts.PublishModel, "MoveAlias": acts.MoveAlias,
+	} {
+		w.RegisterActivityWithOptions(fn, activity.RegisterOptions{Name: name})
+	}
 	return w
 }
 
