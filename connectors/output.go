@@ -205,7 +205,7 @@ func (o *output) decode(dec *decode.Decoder, msgs service.MessageBatch) (d decod
 		by   *stamped
 	}
 	reached := map[string]reach{} // by partition
-	for _, m := range msgs {      //nolint:nilerr // a full record is no error: the rest makes another one
+	for _, m := range msgs {
 		data, err := m.AsBytes()
 		if err != nil {
 			return d, 0, fmt.Errorf("message bytes: %w", err)
@@ -243,7 +243,7 @@ func (o *output) decode(dec *decode.Decoder, msgs service.MessageBatch) (d decod
 	d.rec, d.runs, d.bad = dec.Flush()
 	d.bad = append(d.bad, failed...)
 	d.mixed = shared(d.runs, d.bad)
-	return d, n, nil
+	return d, n, nil //nolint:nilerr // a full record is no error: the rest makes another one
 }
 
 // shared returns the offsets at which there is more than one row.
