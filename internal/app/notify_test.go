@@ -12,12 +12,12 @@ import (
 // wire stands for the way to Temporal: each signal waits until the test lets it through.
 type wire struct {
 	n      *notifier
-	sent   chan string     // tables, as signals begin
-	pass   chan error      // one answer per signal
-	timers chan func()     // that are running
-	mu     sync.Mutex      //
-	now    time.Time       // guarded by mu
-	ctx    context.Context //nolint:containedctx // of the test
+	sent   chan string // tables, as signals begin
+	pass   chan error  // one answer per signal
+	timers chan func() // that are running
+	mu     sync.Mutex  //
+	now    time.Time   // guarded by mu
+	ctx    context.Context
 }
 
 func newWire(t *testing.T) *wire {

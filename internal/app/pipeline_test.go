@@ -43,7 +43,7 @@ checks:
 // tables in memory.
 type mill struct {
 	t      *testing.T
-	ctx    context.Context //nolint:containedctx // of the test
+	ctx    context.Context
 	client client.Client
 	tables *tables
 	acts   *activities.Activities
