@@ -4,7 +4,7 @@
     .venv/bin/python train.py
 
 It learns what is usual for a machine from readings.ndjson.gz: one line a reading,
-four a second for five minutes, recorded by the example itself on a busy machine. To
+recorded by the example itself while its machine was busy and while it was not. To
 learn your own, run `tidemill dev examples/host` for some minutes, then
 
     tidemill -C examples/host sql --format json "SELECT host, ts, cpu_percent,
