@@ -24,13 +24,13 @@ import (
 	"github.com/tidemill/tidemill/activities"
 	"github.com/tidemill/tidemill/connectors/decode"
 	"github.com/tidemill/tidemill/contract"
+	"github.com/tidemill/tidemill/internal/ortlib"
 	"github.com/tidemill/tidemill/lakehouse"
 	"github.com/tidemill/tidemill/lakehouse/objstore"
 	"github.com/tidemill/tidemill/lakehouse/objstore/mem"
 	"github.com/tidemill/tidemill/lakehouse/quarantine"
 	"github.com/tidemill/tidemill/models"
 	"github.com/tidemill/tidemill/models/onnx"
-	"github.com/tidemill/tidemill/models/onnx/library"
 	"github.com/tidemill/tidemill/query"
 )
 
@@ -127,7 +127,7 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	if _, err := library.Find(); err != nil {
+	if _, err := ortlib.Find(); err != nil {
 		if os.Getenv("CI") == "true" {
 			t.Fatal(err)
 		}
