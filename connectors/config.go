@@ -60,7 +60,7 @@ func ParseConfig(file string, src []byte) (*Config, error) {
 	}
 	switch {
 	case lake == nil:
-		ps.Addf(file, lineOf(out, c.root), "output", "must be `lakehouse: {table: …}`; to send rows elsewhere as well, use the contract's sinks or a second connector")
+		ps.Addf(file, lineOf(out, c.root), "output", "must be `lakehouse: {table: …}`; to send rows elsewhere as well, use a second connector")
 	case table == nil || table.Kind != yaml.ScalarNode || table.Value == "":
 		ps.Addf(file, lineOf(lake, out), "output.lakehouse.table", "missing; name the contract in tables/ that the rows must fit")
 	default:

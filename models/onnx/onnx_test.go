@@ -281,11 +281,20 @@ func gone(t *testing.T, pid int) {
 		data, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 		return syscall.Kill(pid, 0) == nil && !strings.Contains(string(data), ") Z ")
 	}
-	for deadline := time.Now().Add(10 * time.Second); there(); {
-		if time.Now().After(deadline) {
-			t.Fatalf("process %d is still there", pid)
+	poll(t, 10*time.Second, fmt.Sprintf("process %d is still there", pid), func() bool { return !there() })
+}
+
+// poll asks until the condition holds: what another process does gives no signal.
+func poll(t *testing.T, most time.Duration, otherwise string, holds func() bool) {
+	t.Helper()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for end := time.After(most); !holds(); {
+		select {
+		case <-tick.C:
+		case <-end:
+			t.Fatal(otherwise)
 		}
-		time.Sleep(time.Millisecond)
 	}
 }
 
@@ -357,12 +366,8 @@ func busy(t *testing.T, pid int) {
 		fmt.Sscan(strings.Fields(rest)[11], &n)
 		return n
 	}
-	for first, deadline := ticks(), time.Now().Add(20*time.Second); ticks() < first+5; {
-		if time.Now().After(deadline) {
-			t.Fatal("the child computes nothing")
-		}
-		time.Sleep(time.Millisecond)
-	}
+	first := ticks()
+	poll(t, 20*time.Second, "the child computes nothing", func() bool { return ticks() >= first+5 })
 }
 
 func TestHangingModelIsKilled(t *testing.T) {
