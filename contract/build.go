@@ -37,7 +37,9 @@ func build(root *strictyaml.Node, ps *problem.List) *Table {
 	b.tableColumns()
 	b.t.key = b.refs("key", b.keyColumn)
 	b.eventTime()
-	b.t.partitionBy = b.refs("partition_by", b.partitionColumn)
+	b.partitions()
+	b.clusterBy()
+	b.retention()
 	b.features()
 	b.checks()
 	b.score()
@@ -160,16 +162,6 @@ func (b *builder) keyColumn(n *strictyaml.Node, c Column) {
 	}
 }
 
-func (b *builder) partitionColumn(n *strictyaml.Node, c Column) {
-	switch c.Type.Kind {
-	case String, Long, Int, Boolean, Date:
-	case Timestamp:
-		b.add(n, "the column %s is a timestamp, which would make a file of nearly every row; add a column of type date and partition by that", c.Name)
-	default:
-		b.add(n, "the column %s is of type %s; a table can be partitioned by string, long, int, boolean and date", c.Name, c.Type)
-	}
-}
-
 func (b *builder) eventTime() {
 	n := b.root.Get("event_time")
 	if n == nil {
@@ -267,6 +259,9 @@ func (b *builder) outputs(n *strictyaml.Node, s *Score) {
 		at := problem.Problem{File: value.File, Line: e.Line, Column: e.Column, Field: value.Path}
 		if c, ok := b.columns[lower]; ok {
 			at.Message = "the table has the column " + c.Name + " already; give the score another name"
+			b.problems.Add(at)
+		} else if d := b.derived(lower); d != "" {
+			at.Message = "partition_by adds the column " + d + " to the table; give the score another name"
 			b.problems.Add(at)
 		} else if seen[lower] {
 			at.Message = "another output differs only in upper and lower case; readers of the table cannot tell them apart"

@@ -6,6 +6,8 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+
+	"github.com/tidemill/tidemill/internal/strictyaml"
 )
 
 // The canonical form has the fields of the YAML, in this order, with defaults
@@ -17,6 +19,8 @@ type canonical struct {
 	Key         []string          `json:"key,omitempty"`
 	EventTime   string            `json:"event_time,omitempty"`
 	PartitionBy []string          `json:"partition_by,omitempty"`
+	ClusterBy   []string          `json:"cluster_by,omitempty"`
+	Retention   string            `json:"retention,omitempty"`
 	OnNewField  NewField          `json:"on_new_field"`
 	Checks      []canonicalCheck  `json:"checks,omitempty"`
 	Features    string            `json:"features,omitempty"`
@@ -92,8 +96,14 @@ func marshal(v any) ([]byte, error) {
 
 func (t *Table) canonical() canonical {
 	c := canonical{
-		Table: t.name, Key: t.key, EventTime: t.eventTime, PartitionBy: t.partitionBy,
+		Table: t.name, Key: t.key, EventTime: t.eventTime, ClusterBy: t.clusterBy,
 		OnNewField: t.onNewField, Features: t.features,
+	}
+	for _, p := range t.partitions {
+		c.PartitionBy = append(c.PartitionBy, p.String())
+	}
+	if t.retention > 0 {
+		c.Retention = strictyaml.FormatDuration(t.retention)
 	}
 	for _, col := range t.columns {
 		c.Columns = append(c.Columns, canonicalColumn{col.Name, col.Type.String(), col.Required})

@@ -137,7 +137,7 @@ func TestVersionIsStable(t *testing.T) {
 }
 
 func TestJSONReadsBack(t *testing.T) {
-	for _, name := range []string{"transactions.yaml", "everything.yaml"} {
+	for _, name := range []string{"transactions.yaml", "everything.yaml", "layout.yaml"} {
 		table := load(t, name)
 		data, err := table.JSON()
 		if err != nil || !json.Valid(data) {

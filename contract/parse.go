@@ -26,8 +26,7 @@ func Parse(file string, src []byte) (*Table, error) {
 // this version: taking them in silence would drop what their writer relies on.
 func refuseUnsupported(root *strictyaml.Node, ps *problem.List) {
 	unsupported := map[string]string{
-		"sinks":     "sinks are not supported in this version; remove them",
-		"retention": "retention is not supported in this version; remove it",
+		"sinks": "sinks are not supported in this version; remove them",
 	}
 	for _, e := range root.Entries {
 		if text := unsupported[e.Key]; text != "" {

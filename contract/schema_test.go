@@ -60,7 +60,7 @@ func TestSchemaAcceptsContracts(t *testing.T) {
 			t.Errorf("%s: %v", file, e)
 		}
 	}
-	for _, file := range append(examples, "testdata/transactions.yaml", "testdata/everything.yaml") {
+	for _, file := range append(examples, "testdata/transactions.yaml", "testdata/everything.yaml", "testdata/layout.yaml") {
 		table, err := Load(file)
 		if err != nil {
 			t.Fatal(err)
@@ -76,7 +76,8 @@ func TestSchemaRefuses(t *testing.T) {
 	for _, lines := range []string{
 		"check: []", "key: id", "key: []", "on_new_field: ignored", "checks: [{name: a}]", "checks: [{name: a, expr: b, freshness: 1m}]",
 		"checks: [{name: a, freshness: 30}]", "score: {model: fraud, output: {s: p}}", "score: {model: fraud@3, output: {_s: p}}",
-		"score: {model: fraud@3}", "sinks: [{name: a}]", "event_time: 2024",
+		"score: {model: fraud@3}", "sinks: [{name: a}]", "event_time: 2024", "retention: 30", "retention: 3 months",
+		"partition_by: [month(ts)]", "partition_by: date(ts)", "cluster_by: ts",
 	} {
 		if len(validate(t, s, []byte(with(lines)))) == 0 {
 			t.Errorf("accepts %s", lines)

@@ -2,6 +2,7 @@ package contract
 
 import (
 	"regexp"
+	"time"
 
 	"github.com/tidemill/tidemill/internal/strictyaml"
 )
@@ -12,7 +13,9 @@ const (
 	columnPattern = `^[A-Za-z][A-Za-z0-9_]{0,127}$`
 	columnLooks   = "letters, digits and _, beginning with a letter, at most 128 (names beginning with _ belong to Tidemill)"
 	modelPattern  = `^[a-z][a-z0-9_-]{0,127}@([a-z][a-z0-9_-]{0,127}|[1-9][0-9]{0,8})$`
-	typePattern   = `^\s*(string|long|int|double|float|boolean|timestamp|date|decimal\s*\(.*\)|list\s*<.*>|struct\s*<.*>)\s*$`
+	// An entry of partition_by; the parser says what is wrong with others.
+	partitionPattern = `^([A-Za-z][A-Za-z0-9_]{0,127}|date\(\s*[A-Za-z][A-Za-z0-9_]{0,127}\s*\))$`
+	typePattern      = `^\s*(string|long|int|double|float|boolean|timestamp|date|decimal\s*\(.*\)|list\s*<.*>|struct\s*<.*>)\s*$`
 )
 
 func columnRef(doc string) strictyaml.Spec {
@@ -39,10 +42,16 @@ var tableSpec = strictyaml.Spec{
 			Doc: "The columns of the landed table, in order"}},
 		{Name: "key", Spec: columnRefs("The required columns whose values tell rows apart; they find repeated rows of sources that have no positions")},
 		{Name: "event_time", Spec: columnRef("The timestamp column that says when a row happened")},
-		{Name: "partition_by", Spec: columnRefs("The columns whose values the table's files are grouped by, outermost first; columns with few values, of type string, long, int, boolean or date")},
+		{Name: "partition_by", Spec: strictyaml.Spec{
+			Kind: strictyaml.List, MinItems: 1, Of: &partitionSpec,
+			Doc: "What the table's files are grouped by, outermost first: columns with few values, of type string, long, int, boolean or date, or date(ts), the day of a timestamp column"}},
+		{Name: "cluster_by", Spec: columnRefs("The columns that compacted files are sorted by, so that queries on them skip what they do not need; by default event_time")},
+		{Name: "retention", Spec: strictyaml.Spec{
+			Kind: strictyaml.Duration, Least: leastRetention, Examples: []string{"30d", "12h"},
+			Doc: "How long rows are kept, by their event_time; by default for ever"}},
 		{Name: "on_new_field", Spec: strictyaml.Spec{
-			Kind: strictyaml.Text, Enum: []string{string(NewFieldIgnore), string(NewFieldQuarantine)}, Default: string(NewFieldIgnore),
-			Doc: "What happens to a row with a field that is not a column: the field is dropped, or the row goes to the quarantine table"}},
+			Kind: strictyaml.Text, Enum: []string{string(NewFieldIgnore), string(NewFieldAdd), string(NewFieldQuarantine)}, Default: string(NewFieldIgnore),
+			Doc: "What happens to a row with a field that is not a column: the field is dropped, a column is added for it, or the row goes to the quarantine table"}},
 		{Name: "checks", Spec: strictyaml.Spec{
 			Kind: strictyaml.List, MinItems: 1, Of: &checkSpec,
 			Doc: "Rules that rows must meet before they are scored"}},
@@ -53,11 +62,15 @@ var tableSpec = strictyaml.Spec{
 		{Name: "sinks", Spec: strictyaml.Spec{
 			Kind: strictyaml.List, MinItems: 1, Of: &sinkSpec,
 			Doc: "Where scored rows are sent on to; not supported in this version"}},
-		{Name: "retention", Spec: strictyaml.Spec{
-			Kind: strictyaml.Any,
-			Doc:  "How long rows are kept; not supported in this version"}},
 	},
 }
+
+// leastRetention leaves room for what is on its way through the pipeline.
+const leastRetention = time.Hour
+
+var partitionSpec = strictyaml.Spec{
+	Kind: strictyaml.Text, Pattern: regexp.MustCompile(partitionPattern), Looks: "a column's name, or date(ts) of a timestamp column ts",
+	Doc: "Name of a column, or date(ts) of a timestamp column ts"}
 
 var columnSpec = strictyaml.Spec{
 	Kind: strictyaml.Object,

@@ -19,7 +19,9 @@ type Table struct {
 	columns      []Column
 	key          []string
 	eventTime    string
-	partitionBy  []string
+	partitions   []partition
+	clusterBy    []string // as the file has it; nil: the default
+	retention    time.Duration
 	onNewField   NewField
 	checks       []Check
 	features     string
@@ -41,11 +43,41 @@ type Column struct {
 	Required bool // false: rows may lack it or hold null
 }
 
+// Derived is a column that Tidemill adds to the landed and the scored table: the
+// day, in UTC, of a timestamp column; null where that is null. Its type is date.
+type Derived struct {
+	Name   string // Source and "_date"
+	Source string // a column of type timestamp
+}
+
+// partition is an entry of partition_by.
+type partition struct {
+	column string
+	day    bool // of the timestamp column
+}
+
+// table is the column of the table by which it is partitioned.
+func (p partition) table() string {
+	if p.day {
+		return p.column + "_date"
+	}
+	return p.column
+}
+
+// String returns the entry as contracts write it.
+func (p partition) String() string {
+	if p.day {
+		return "date(" + p.column + ")"
+	}
+	return p.column
+}
+
 // NewField says what happens to a row with a field that is not a column.
 type NewField string
 
 const (
 	NewFieldIgnore     NewField = "ignore"     // the field is dropped; the default
+	NewFieldAdd        NewField = "add"        // the tables get a nullable column for it
 	NewFieldQuarantine NewField = "quarantine" // the row goes to the quarantine table
 )
 
@@ -114,8 +146,41 @@ func (t *Table) Key() []string { return slices.Clone(t.key) }
 // EventTime is the timestamp column that says when a row happened, or "".
 func (t *Table) EventTime() string { return t.eventTime }
 
-// PartitionBy are the columns that the table is partitioned by, outermost first.
-func (t *Table) PartitionBy() []string { return slices.Clone(t.partitionBy) }
+// PartitionBy are the table's columns that it is partitioned by, outermost first:
+// the contract's, and derived ones.
+func (t *Table) PartitionBy() []string {
+	var names []string
+	for _, p := range t.partitions {
+		names = append(names, p.table())
+	}
+	return names
+}
+
+// Derived are the columns that the tables have beside the contract's, for
+// partition_by: date(…).
+func (t *Table) Derived() []Derived {
+	var out []Derived
+	for _, p := range t.partitions {
+		if p.day {
+			out = append(out, Derived{Name: p.table(), Source: p.column})
+		}
+	}
+	return out
+}
+
+// ClusterBy are the columns that compacted files are sorted by: event_time,
+// unless the contract names others; nil when there is neither. None of them is
+// a partition column.
+func (t *Table) ClusterBy() []string {
+	if t.clusterBy == nil && t.eventTime != "" {
+		return []string{t.eventTime}
+	}
+	return slices.Clone(t.clusterBy)
+}
+
+// Retention is how long rows are kept, by their event time; 0: for ever.
+// Otherwise it is at least an hour, and there is an event time.
+func (t *Table) Retention() time.Duration { return t.retention }
 
 // OnNewField says what happens to a row with a field that is not a column.
 func (t *Table) OnNewField() NewField { return t.onNewField }

@@ -141,7 +141,7 @@ func (n *Node) Duration() time.Duration {
 	if n == nil {
 		return 0
 	}
-	d, _ := time.ParseDuration(n.Value) // Check has parsed it
+	d, _ := parseDuration(n.Value) // Check has parsed it
 	return d
 }
 

@@ -31,7 +31,7 @@ func (s *Spec) JSONSchema(o SchemaOptions) ([]byte, error) {
 	return bytes.TrimRight(b.Bytes(), "\n"), nil
 }
 
-const durationPattern = `^([0-9]+(\.[0-9]+)?(ns|us|µs|ms|s|m|h))+$`
+const durationPattern = `^([0-9]+(\.[0-9]+)?(ns|us|µs|ms|s|m|h|d|w))+$`
 
 // schema of one value. Only plain keywords are used, so that validators for
 // older drafts understand it too.

@@ -18,7 +18,7 @@ const (
 	Text     Kind = iota + 1
 	Integer       // whole number within Min and Max
 	Boolean       // true or false
-	Duration      // number and unit, such as 30s; above zero
+	Duration      // number and unit, such as 30s or 30d; above zero, at least Least
 	Bytes         // size, such as 256MiB
 	Object        // a mapping with the Fields given
 	List          // a sequence of Of
@@ -43,6 +43,7 @@ type Spec struct {
 	Looks      string             // Text: Pattern in words, after "must be"
 	Valid      func(string) error // Text: further check; its error's text follows the field's name
 	Min, Max   int                // Integer
+	Least      time.Duration      // Duration
 	Default    string             // shown to people; the value itself is the caller's business
 	Examples   []string
 	SchemaOnly string // Text: pattern for editors where the real check is a parser of its own
@@ -243,8 +244,14 @@ func (s *Spec) checkScalar(n *Node, fail func(string, ...any)) {
 			fail("must be true or false without quotes, not %s", n.Quoted())
 		}
 	case Duration:
-		if d, err := time.ParseDuration(n.Value); err != nil || d <= 0 {
+		d, err := parseDuration(n.Value)
+		switch {
+		case (err != nil || d <= 0) && s.Least > 0:
+			fail("must be a duration with a unit, such as %s, not %s", strings.Join(s.Examples, " or "), n.Quoted())
+		case err != nil || d <= 0:
 			fail("must be a duration above zero with a unit, such as 30s, 1m or 1h30m, not %s", n.Quoted())
+		case d < s.Least:
+			fail("is %s; it must be at least %s (m stands for minutes, h for hours, d for days, w for weeks)", n.Quoted(), FormatDuration(s.Least))
 		}
 	case Bytes:
 		if _, err := parseBytes(n.Value); err != nil {
