@@ -7,6 +7,7 @@ import (
 
 	"github.com/apache/arrow/go/v17/parquet/compress"
 	reference "github.com/golang/snappy"
+	"github.com/klauspost/compress/zstd"
 )
 
 // What is written must be Snappy for everyone, not only for the package that wrote it.
@@ -46,6 +47,32 @@ func TestSnappyIsSnappy(t *testing.T) {
 				if err != nil || !bytes.Equal(back, src) {
 					t.Fatalf("%s of %d bytes come back different: %v", kind, size, err)
 				}
+			}
+		}
+	}
+}
+
+// TestZstd: an encoder that is shared writes into the room that it is given, and makes
+// a frame of nothing, too.
+func TestZstd(t *testing.T) {
+	codec, err := compress.GetCodec(compress.Codecs.Zstd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, ok := codec.(zstandard); !ok {
+		t.Fatalf("the codec in use is %T", codec)
+	}
+	d, err := zstd.NewReader(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	for _, size := range []int{0, 1, 1000, 1<<17 + 1, 3 << 20} {
+		src := bytes.Repeat([]byte("tidemill"), size/8+1)[:size]
+		room := make([]byte, 0, codec.CompressBound(int64(size))+64)
+		for _, out := range [][]byte{codec.Encode(room, src), codec.EncodeLevel(nil, src, compress.DefaultCompressionLevel)} {
+			if back, err := d.DecodeAll(out, nil); len(out) == 0 || err != nil || !bytes.Equal(back, src) {
+				t.Fatalf("%d bytes come back different: %v", size, err)
 			}
 		}
 	}
