@@ -313,9 +313,15 @@ func (a *Appender) commitGroup(g *group) {
 	}
 	var files int
 	var rows, bytes int64
+	// Nothing is in, and not in doubt: the rows only have to be written again.
+	again := errors.Is(err, ErrFilesTooOld) && !errors.Is(err, ErrOutcomeUnknown)
 	for _, it := range g.items {
 		for _, f := range it.files {
 			files, rows, bytes = files+1, rows+f.Rows, bytes+f.Size
+		}
+		if again {
+			it.done <- outcome{again: true}
+			continue
 		}
 		it.done <- outcome{version: version, err: err}
 	}

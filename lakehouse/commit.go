@@ -62,6 +62,7 @@ func (e *ConflictError) Error() string { return "conflicting commit: " + e.Reaso
 //	*TxnMovedError     ExpectTxn does not hold, or Txns are not newer than what is there
 //	*ConflictError     a file of Removes is gone, or the table's schema changed under Removes
 //	ErrSchemaChanged   the files of Adds do not fit the table any more
+//	ErrFilesTooOld     the files of Adds were stored too long ago
 //	ErrOutcomeUnknown  the context ended, or the store refused to go on, at the worst moment
 //
 // After any other error nothing was committed. While the store is failing in ways that
@@ -203,8 +204,16 @@ func (t *Table) attempt(ctx context.Context, version int64, d *delta.Commit, c *
 	}
 	doubt := false
 	for try := 1; ; try++ {
+		if err := t.young(c.Adds); err != nil {
+			if doubt {
+				err = fmt.Errorf("%w: %w", ErrOutcomeUnknown, err)
+			}
+			return false, err
+		}
 		err := t.store.PutIfAbsent(ctx, commitKey(version), data)
 		switch {
+		case err == nil && t.Snapshot() != nil && t.stale():
+			return t.overslept(ctx, version, d, c)
 		case err == nil:
 			return true, t.won(version, d, c)
 		case errors.Is(err, objstore.ErrNoConditionalPut), errors.Is(err, objstore.ErrInvalidKey):
@@ -261,8 +270,53 @@ func (t *Table) won(version int64, d *delta.Commit, c *Commit) error {
 		return err
 	}
 	t.mu.Lock()
-	defer t.mu.Unlock()
 	t.confirm()
+	t.mu.Unlock()
+	t.maybeCheckpoint()
+	return nil
+}
+
+// overslept decides about a version that was stored after a long time without a look at
+// the log. The version may have been won by another in the meantime, and cleaned up: then
+// ours stands before the log's first commit, where nobody reads it. Clean-up deletes the
+// oldest first, so ours is good if the commit before it is there.
+func (t *Table) overslept(ctx context.Context, version int64, d *delta.Commit, c *Commit) (bool, error) {
+	err := t.keepTrying(ctx, func() error { _, err := t.store.Stat(ctx, commitKey(version-1)); return err })
+	switch {
+	case err == nil:
+		return true, t.won(version, d, c)
+	case !errors.Is(err, fs.ErrNotExist):
+		return false, fmt.Errorf("%w: %w", ErrOutcomeUnknown, err)
+	}
+	t.opt.logger.WarnContext(ctx, "a commit came after its version was won by another and cleaned up; it is made again", slog.String("table", t.root), slog.Int64("version", version))
+	if err := t.store.Delete(ctx, commitKey(version)); err != nil {
+		t.opt.logger.WarnContext(ctx, "it is left over in front of the log", slog.String("table", t.root), slog.Any("error", err))
+	}
+	return false, t.keepTrying(ctx, func() error { return t.load(ctx) })
+}
+
+// ErrFilesTooOld: the files of a commit were stored so long ago that vacuuming may take
+// them for left over. Write them again.
+var ErrFilesTooOld = errors.New("the files to be committed were written too long ago")
+
+// young refuses files whose commit would come close to the time when vacuuming takes
+// those that are in no commit for left over.
+func (t *Table) young(files []File) error {
+	s := t.Snapshot()
+	if s == nil {
+		return nil
+	}
+	now, limit := t.opt.now(), tombstoneRetention(s)/2
+	for i := range files {
+		f := &files[i]
+		if f.written.IsZero() {
+			continue
+		}
+		// The wall clock goes on while a machine sleeps, the monotonic one is not set back.
+		if age := max(now.Sub(f.written), now.Round(0).Sub(f.written.Round(0))); age > limit {
+			return fmt.Errorf("%w: %s %s ago", ErrFilesTooOld, f.Path, age)
+		}
+	}
 	return nil
 }
 

@@ -25,6 +25,7 @@ type File struct {
 
 	logPath string    // the path as it stands in the log
 	meta    *metadata // the table as it was when the file was written; nil when it was not written here
+	written time.Time // when it began to be stored; zero when it was not written here
 }
 
 func fileOf(a delta.Add, version int64) (File, error) {
@@ -87,13 +88,21 @@ func numRecords(stats string) int64 {
 type Change struct {
 	Version int64
 	Time    time.Time
-	Adds    []File // those that brought rows: a compaction's are left out
+	Adds    []File // those that brought rows; see changeOf
 	Txns    []delta.Txn
 	Info    *delta.CommitInfo // nil when its writer left it out
+
+	removes []delta.Remove
 }
 
+// changeOf says what a commit did. Files whose rows the table had before are not among
+// its Adds: a compaction's, what a delete has left of a file, and what a restore has
+// brought back.
 func changeOf(version int64, c *delta.Commit, files []File, at time.Time) Change {
-	ch := Change{Version: version, Time: at, Txns: c.Txns, Info: c.Info}
+	ch := Change{Version: version, Time: at, Txns: c.Txns, Info: c.Info, removes: c.Removes}
+	if c.Info != nil && (c.Info.Operation == opRestore || c.Info.Operation == opDelete) {
+		return ch
+	}
 	for i, f := range files {
 		if c.Adds[i].DataChange {
 			ch.Adds = append(ch.Adds, f)
@@ -101,6 +110,13 @@ func changeOf(version int64, c *delta.Commit, files []File, at time.Time) Change
 	}
 	return ch
 }
+
+// Operations as the field names them.
+const (
+	opRestore  = "RESTORE"
+	opDelete   = "DELETE"
+	opOptimize = "OPTIMIZE"
+)
 
 func filesOf(version int64, c *delta.Commit) ([]File, error) {
 	files := make([]File, len(c.Adds))
@@ -112,4 +128,15 @@ func filesOf(version int64, c *delta.Commit) ([]File, error) {
 		files[i] = f
 	}
 	return files, nil
+}
+
+// Removed returns the paths of the files that the commit took out of the table.
+func (c *Change) Removed() []string {
+	out := make([]string, 0, len(c.removes))
+	for _, r := range c.removes {
+		if path, err := delta.DecodePath(r.Path); err == nil {
+			out = append(out, path)
+		}
+	}
+	return out
 }

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"strconv"
-	"strings"
 	"sync"
 
 	"github.com/tidemill/tidemill/lakehouse/delta"
@@ -16,9 +14,31 @@ const logDir = "_delta_log/"
 
 func commitKey(version int64) string { return fmt.Sprintf("%s%020d.json", logDir, version) }
 
-// ErrCheckpointOnly says that a table's first commits are only in a checkpoint, which
-// is not read yet.
-var ErrCheckpointOnly = errors.New("reading a checkpoint is not supported yet")
+// DamagedError says that an object of a table's log is not what the protocol asks for,
+// or is not there: it was cut off, edited or deleted. Nothing is written to a table
+// while its log is in doubt.
+type DamagedError struct {
+	Object string // below the table's root
+	Reason string
+	Advice string
+	Err    error // may be nil
+}
+
+func (e *DamagedError) Error() string {
+	text := "damaged log: " + e.Object + " " + e.Reason
+	if e.Err != nil {
+		text += ": " + e.Err.Error()
+	}
+	if e.Advice != "" {
+		text += "; " + e.Advice
+	}
+	return text
+}
+
+func (e *DamagedError) Unwrap() error { return e.Err }
+
+// restoreObject is what helps against most damage.
+const restoreObject = "put the object back as it was from a backup or an older version of it in the bucket"
 
 // readCommit reads one commit; fs.ErrNotExist when there is none.
 func (t *Table) readCommit(ctx context.Context, version int64) (*delta.Commit, error) {
@@ -27,6 +47,10 @@ func (t *Table) readCommit(ctx context.Context, version int64) (*delta.Commit, e
 		return nil, fmt.Errorf("read version %d: %w", version, err)
 	}
 	c, err := delta.Decode(data)
+	var unsupported *delta.UnsupportedError
+	if err != nil && !errors.As(err, &unsupported) {
+		err = &DamagedError{Object: commitKey(version), Reason: "cannot be read", Err: err, Advice: restoreObject}
+	}
 	if err != nil {
 		return nil, fmt.Errorf("read version %d: %w", version, err)
 	}
@@ -58,97 +82,133 @@ func (t *Table) readCommits(ctx context.Context, from int64, n int) ([]*delta.Co
 	return commits, nil
 }
 
-// segment is the part of a log that makes a snapshot: a checkpoint, and the commits
-// that follow it without a gap.
-type segment struct {
-	checkpoint  int64 // version; -1: none, the commits begin at 0
-	first, last int64 // commits
-}
-
-// locate finds the segment of the newest version. fs.ErrNotExist when there is no log.
-//
-// It lists the whole log, for without its checkpoints a snapshot needs all of it. Once
-// they are read, the hint of _last_checkpoint gives the key to list from, and the
-// segment's checkpoint where to begin; what is built on a segment stays as it is.
-func (t *Table) locate(ctx context.Context) (segment, error) {
-	s := segment{checkpoint: -1, first: -1, last: -1}
-	checkpoint := int64(-1)
-	for o, err := range t.store.List(ctx, logDir, "") {
-		if err != nil {
-			return s, fmt.Errorf("list the log: %w", err)
-		}
-		name := strings.TrimPrefix(o.Key, logDir)
-		version, isCommit, ok := parseLogName(name)
-		switch {
-		case !ok:
-		case !isCommit:
-			checkpoint = version
-		case s.first < 0 || version != s.last+1 && version != 0:
-			s.first, s.last = version, version // what lies before a gap is left over from cleaning up
-		default:
-			s.last = version
-		}
-	}
-	switch {
-	case s.first == 0:
-		return s, nil
-	case checkpoint >= 0:
-		return s, fmt.Errorf("the log's first commits are only in the checkpoint of version %d: %w", checkpoint, ErrCheckpointOnly)
-	case s.first < 0:
-		return s, fmt.Errorf("%s: %w", logDir, fs.ErrNotExist)
-	}
-	return s, fmt.Errorf("damaged log: version %d and those before it are missing, and there is no checkpoint", s.first-1)
-}
-
-// parseLogName reads "00000000000000000012.json" and "00000000000000000012.checkpoint.….parquet".
-func parseLogName(name string) (version int64, isCommit, ok bool) {
-	number, rest, _ := strings.Cut(name, ".")
-	if len(number) != 20 {
-		return 0, false, false
-	}
-	version, err := strconv.ParseInt(number, 10, 64)
-	if err != nil || version < 0 {
-		return 0, false, false
-	}
-	switch {
-	case rest == "json":
-		return version, true, true
-	case strings.HasPrefix(rest, "checkpoint."):
-		return version, false, true
-	}
-	return 0, false, false
-}
-
-// load reads the table as its log has it now.
-func (t *Table) load(ctx context.Context) error {
-	seg, err := t.locate(ctx)
-	if err != nil {
-		return err
-	}
-	h := &history{live: map[string]*entry{}}
+// replay reads the commits of a range that is known to be there, in order.
+func (t *Table) replay(ctx context.Context, first, last int64, apply func(version int64, c *delta.Commit) error) error {
 	const window = 256
-	for v := seg.first; v <= seg.last; {
-		commits, err := t.readCommits(ctx, v, int(min(window, seg.last-v+1)))
+	for v := first; v <= last; {
+		commits, err := t.readCommits(ctx, v, int(min(window, last-v+1)))
 		if err != nil {
 			return err
 		}
 		if len(commits) == 0 {
-			return fmt.Errorf("read version %d: it is listed and cannot be read: %w", v, errMissing)
+			return fmt.Errorf("read version %d: %w", v, errMissing)
 		}
 		for _, c := range commits {
-			if err := h.apply(v, c); err != nil {
+			if err := apply(v, c); err != nil {
 				return err
 			}
 			v++
 		}
+	}
+	return nil
+}
+
+// errMissing: an object that a listing showed, or that must follow another, is not there.
+var errMissing = fmt.Errorf("object missing: %w", fs.ErrNotExist)
+
+// load reads the table as its log has it now.
+func (t *Table) load(ctx context.Context) error {
+	h, ref, err := t.newest(ctx)
+	if err != nil {
+		return err
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.history == nil || t.history.snap.version < h.snap.version {
 		t.history = h
 	}
+	if ref.version > t.checkpoint.version {
+		t.checkpoint = checkpointMark{ref.version, t.opt.now()}
+	}
 	t.confirm()
 	return nil
 }
 
-var errMissing = errors.New("object missing")
+// newest reads the newest version, from the newest checkpoint that is whole. What the
+// listing showed may be cleaned up before it is read; then it is listed again.
+func (t *Table) newest(ctx context.Context) (*history, checkpointRef, error) {
+	for try := 1; ; try++ {
+		h, ref, err := t.newestOnce(ctx)
+		if err == nil || try == 3 || !errors.Is(err, errMissing) {
+			return h, ref, err
+		}
+	}
+}
+
+func (t *Table) newestOnce(ctx context.Context) (*history, checkpointRef, error) {
+	none := checkpointRef{version: -1}
+	hint := t.readHint(ctx)
+	l, err := t.list(ctx, hint.version)
+	if err != nil {
+		return nil, none, err
+	}
+	if hint.version >= 0 && !l.hasCheckpoint(hint.version) { // it names what is not there
+		if hint.version, err = -1, nil; true {
+			l, err = t.list(ctx, -1)
+		}
+		if err != nil {
+			return nil, none, err
+		}
+	}
+	h, ref, err := t.build(ctx, l, -1, hint)
+	var damaged *DamagedError
+	if hint.version >= 0 && errors.As(err, &damaged) { // an older checkpoint may still do
+		t.opt.logger.WarnContext(ctx, "checkpoint cannot be used", "table", t.root, "error", err)
+		if l, err = t.list(ctx, -1); err == nil {
+			h, ref, err = t.build(ctx, l, -1, hint)
+		}
+	}
+	return h, ref, err
+}
+
+// build reads the version upTo, -1 for the newest, from what a listing showed: the
+// newest checkpoint that serves, then the commits after it. A checkpoint that is damaged
+// is passed over for an older one while the log still has what is needed.
+func (t *Table) build(ctx context.Context, l *listing, upTo int64, hint hint) (*history, checkpointRef, error) {
+	none := checkpointRef{version: -1}
+	if l.empty() {
+		return nil, none, fmt.Errorf("%s: %w", logDir, fs.ErrNotExist)
+	}
+	var first error
+	for i := len(l.checkpoints) - 1; i >= -1; i-- {
+		ref := none
+		if i >= 0 {
+			ref = l.checkpoints[i]
+		}
+		if upTo >= 0 && ref.version > upTo {
+			continue
+		}
+		last, err := l.lastAfter(ref.version, upTo)
+		if err == nil {
+			var h *history
+			if h, err = t.buildFrom(ctx, ref, last, hint); err == nil {
+				return h, ref, nil
+			}
+		}
+		var damaged *DamagedError
+		if !errors.As(err, &damaged) {
+			return nil, none, err
+		}
+		if first == nil {
+			first = err
+		}
+		if ref.version >= 0 {
+			t.opt.logger.WarnContext(ctx, "checkpoint passed over", "table", t.root, "version", ref.version, "error", err)
+		}
+	}
+	if l.v2 >= 0 {
+		return nil, none, &delta.UnsupportedError{Feature: "v2Checkpoint", Detail: fmt.Sprintf(
+			"version %d has a checkpoint of that kind, and no other; have its owner write a classic checkpoint", l.v2)}
+	}
+	return nil, none, first
+}
+
+func (t *Table) buildFrom(ctx context.Context, ref checkpointRef, last int64, hint hint) (*history, error) {
+	h := &history{live: map[string]*entry{}}
+	if ref.version >= 0 {
+		if err := t.readCheckpoint(ctx, h, ref, hint); err != nil {
+			return nil, err
+		}
+	}
+	return h, t.replay(ctx, ref.version+1, last, h.apply)
+}

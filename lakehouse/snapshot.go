@@ -34,7 +34,8 @@ type entry struct {
 
 type metadata struct {
 	delta.Metadata
-	schema *arrow.Schema
+	schema   *arrow.Schema
+	protocol delta.Protocol
 }
 
 // Version returns the snapshot's version, the number of its last commit.
@@ -218,11 +219,20 @@ func nextMetadata(old *metadata, c *delta.Commit) (*metadata, error) {
 			return nil, err
 		}
 	}
-	if c.Metadata == nil {
-		if old == nil {
-			return nil, fmt.Errorf("damaged log: the first commit has no metaData")
-		}
+	protocol := delta.Protocol{MinReaderVersion: delta.ReaderVersion, MinWriterVersion: delta.WriterVersion}
+	if old != nil {
+		protocol = old.protocol
+	}
+	if c.Protocol != nil {
+		protocol = *c.Protocol
+	}
+	switch {
+	case c.Metadata == nil && old == nil:
+		return nil, &DamagedError{Object: logDir, Reason: "has no metaData in its first commit", Advice: restoreObject}
+	case c.Metadata == nil && c.Protocol == nil:
 		return old, nil
+	case c.Metadata == nil:
+		return &metadata{old.Metadata, old.schema, protocol}, nil
 	}
 	if err := c.Metadata.Check(); err != nil {
 		return nil, err
@@ -231,7 +241,7 @@ func nextMetadata(old *metadata, c *delta.Commit) (*metadata, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &metadata{*c.Metadata, schema}, nil
+	return &metadata{*c.Metadata, schema, protocol}, nil
 }
 
 // commitTime returns when a commit says it was made, not before the one it follows.

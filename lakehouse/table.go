@@ -29,15 +29,20 @@ type Table struct {
 
 	committing chan struct{} // holds a token while a commit is under way
 
-	mu        sync.Mutex
-	history   *history  // guarded by mu
-	confirmed time.Time // guarded by mu: when the log was last seen to end at the snapshot
+	auto autoCheckpoint
+
+	mu         sync.Mutex
+	history    *history       // guarded by mu
+	confirmed  time.Time      // guarded by mu: when the log was last seen to end at the snapshot
+	checkpoint checkpointMark // guarded by mu
 }
 
 type options struct {
 	now    func() time.Time
 	wait   func(ctx context.Context, attempt int) error
 	logger *slog.Logger
+	fault  func(point string)
+	manual bool // no checkpoints by itself
 }
 
 // Option changes how a table behaves; the defaults are right outside of tests.
@@ -54,6 +59,13 @@ func WithWait(wait func(ctx context.Context, attempt int) error) Option {
 
 // WithLogger sets where lost races and doubtful outcomes are told.
 func WithLogger(l *slog.Logger) Option { return func(o *options) { o.logger = l } }
+
+// WithoutCheckpoints leaves it to calls of Checkpoint to write checkpoints.
+func WithoutCheckpoints() Option { return func(o *options) { o.manual = true } }
+
+// WithFault sets what is called at the named points of what a Table does by itself,
+// "checkpoint-encoded", "checkpoint-put" and "hint-put"; tests crash there.
+func WithFault(fault func(point string)) Option { return func(o *options) { o.fault = fault } }
 
 // pause is the default wait: 10 ms doubled up to 2 s, half of it at random.
 func pause(ctx context.Context, attempt int) error {
@@ -77,7 +89,15 @@ func newTable(store objstore.Store, root string, opts []Option) *Table {
 	for _, o := range opts {
 		o(&t.opt)
 	}
+	t.auto.off = t.opt.manual
+	t.checkpoint = checkpointMark{-1, t.opt.now()}
 	return t
+}
+
+func (t *Table) fault(point string) {
+	if t.opt.fault != nil {
+		t.opt.fault(point)
+	}
 }
 
 // CreateOptions describe a table that may not exist yet.
@@ -193,11 +213,14 @@ func (t *Table) Snapshot() *Snapshot {
 	return t.history.snap
 }
 
-// staleAfter is how long the next commit's absence may be believed without a look at
-// what else there is. It must be far below the log's retention: once commits are
+// staleAfter is how long, at most, the next commit's absence may be believed without a
+// look at what else there is. It is far below the log's retention: once commits are
 // cleaned up, a reader that slept past them would find its next version missing, and a
 // writer could write it a second time.
 const staleAfter = 10 * time.Minute
+
+// believed is staleAfter, or less for a table that is cleaned up sooner.
+func (s *Snapshot) believed() time.Duration { return min(staleAfter, logRetention(s)/4) }
 
 // confirm notes that the log ends at the snapshot. The lock is held.
 func (t *Table) confirm() { t.confirmed = t.opt.now().Round(0) } // wall clock: it goes on while a machine sleeps
@@ -205,7 +228,7 @@ func (t *Table) confirm() { t.confirmed = t.opt.now().Round(0) } // wall clock: 
 func (t *Table) stale() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.opt.now().Round(0).Sub(t.confirmed) > staleAfter
+	return t.opt.now().Round(0).Sub(t.confirmed) > t.history.snap.believed()
 }
 
 // Refresh reads the commits that came after the snapshot, and returns the new one. It
@@ -251,11 +274,11 @@ func (t *Table) catchUp(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("list the log: %w", err)
 		}
-		version, isCommit, ok := parseLogName(strings.TrimPrefix(o.Key, logDir))
-		if !ok || version <= have {
+		n, ok := parseLogName(strings.TrimPrefix(o.Key, logDir))
+		if !ok || n.version <= have || !n.commit && n.version == have+1 {
 			continue
 		}
-		if isCommit && version == have+1 {
+		if n.commit && n.version == have+1 {
 			return nil
 		}
 		return t.load(ctx)
