@@ -138,6 +138,9 @@ func (t *Table) commit(ctx context.Context, plan func(*Snapshot) (*Commit, error
 	for {
 		s := t.Snapshot()
 		c, err := plan(s)
+		if err == nil && c != nil {
+			err = s.meta.unwritable
+		}
 		if err != nil {
 			return 0, fmt.Errorf("commit to table %s: %w", t.root, err)
 		}

@@ -34,8 +34,9 @@ type entry struct {
 
 type metadata struct {
 	delta.Metadata
-	schema   *arrow.Schema
-	protocol delta.Protocol
+	schema     *arrow.Schema
+	protocol   delta.Protocol
+	unwritable error // why the table can be read and not written; usually nil
 }
 
 // Version returns the snapshot's version, the number of its last commit.
@@ -55,6 +56,9 @@ func (s *Snapshot) Configuration() map[string]string { return s.meta.Configurati
 
 // TableID returns the id that the table got when it was created.
 func (s *Snapshot) TableID() string { return s.meta.ID }
+
+// Protocol returns what the table asks of its readers and writers.
+func (s *Snapshot) Protocol() delta.Protocol { return s.meta.protocol }
 
 // NumFiles returns the number of files.
 func (s *Snapshot) NumFiles() int { return s.files }
@@ -214,34 +218,36 @@ func (h *history) sweep(s *Snapshot) {
 }
 
 func nextMetadata(old *metadata, c *delta.Commit) (*metadata, error) {
-	if c.Protocol != nil {
-		if err := c.Protocol.Check(); err != nil {
-			return nil, err
-		}
-	}
-	protocol := delta.Protocol{MinReaderVersion: delta.ReaderVersion, MinWriterVersion: delta.WriterVersion}
-	if old != nil {
-		protocol = old.protocol
-	}
-	if c.Protocol != nil {
-		protocol = *c.Protocol
-	}
+	m := metadata{protocol: delta.Protocol{MinReaderVersion: delta.ReaderVersion, MinWriterVersion: delta.WriterVersion}}
 	switch {
 	case c.Metadata == nil && old == nil:
 		return nil, &DamagedError{Object: logDir, Reason: "has no metaData in its first commit", Advice: restoreObject}
 	case c.Metadata == nil && c.Protocol == nil:
 		return old, nil
-	case c.Metadata == nil:
-		return &metadata{old.Metadata, old.schema, protocol}, nil
+	case old != nil:
+		m = *old
 	}
-	if err := c.Metadata.Check(); err != nil {
-		return nil, err
+	if c.Protocol != nil {
+		m.protocol = *c.Protocol
 	}
-	schema, err := delta.ParseSchema(c.Metadata.SchemaString)
+	if c.Metadata != nil {
+		m.Metadata = *c.Metadata
+	}
+	err := m.protocol.CheckRead()
+	if err == nil {
+		err = m.Metadata.CheckRead()
+	}
+	if err == nil {
+		m.schema, err = delta.ParseSchema(m.SchemaString)
+	}
 	if err != nil {
 		return nil, err
 	}
-	return &metadata{*c.Metadata, schema, protocol}, nil
+	m.unwritable = m.protocol.CheckWrite()
+	if m.unwritable == nil {
+		m.unwritable = m.Metadata.CheckWrite()
+	}
+	return &m, nil
 }
 
 // commitTime returns when a commit says it was made, not before the one it follows.

@@ -309,10 +309,7 @@ func TestForeignLog(t *testing.T) {
 	for want, lines := range map[string][]string{
 		"deletionVectors":     {`{"protocol":{"minReaderVersion":3,"minWriterVersion":7,"readerFeatures":["deletionVectors"],"writerFeatures":["deletionVectors","appendOnly"]}}`, meta(long)},
 		"columnMapping":       {`{"protocol":{"minReaderVersion":2,"minWriterVersion":5}}`, meta(long)},
-		"checkConstraints":    {`{"protocol":{"minReaderVersion":1,"minWriterVersion":3}}`, meta(long)},
-		"generatedColumns":    {`{"protocol":{"minReaderVersion":1,"minWriterVersion":4}}`, meta(long)},
 		"timestampNtz":        {protocol, meta(strings.Replace(long, "long", "timestamp_ntz", 1))},
-		"invariants":          {protocol, meta(strings.Replace(long, `{}`, `{"delta.invariants":"x"}`, 1))},
 		"deletion vector":     {protocol, meta(long), `{"add":{"path":"x","size":1,"deletionVector":{"storageType":"u"}}}`},
 		"absolute paths":      {protocol, meta(long), `{"add":{"path":"s3://b/x","size":1}}`},
 		"line 2":              {protocol, `{"metaData":`},

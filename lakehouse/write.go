@@ -47,6 +47,9 @@ func (t *Table) writeFiles(ctx context.Context, meta *metadata, rec arrow.Record
 	if rec.NumRows() == 0 {
 		return nil, nil
 	}
+	if err := meta.unwritable; err != nil {
+		return nil, fmt.Errorf("write to table %s: %w", t.root, err)
+	}
 	parts, err := split(ctx, rec, meta.PartitionColumns)
 	if err != nil {
 		return nil, fmt.Errorf("write to table %s: %w", t.root, err)

@@ -99,7 +99,7 @@ func kindOf(leaf int) kind {
 // Protocol takes the table's protocol, once. One with table features is an error: there is no column for them.
 func (e *Encoder) Protocol(p delta.Protocol) error {
 	if len(p.ReaderFeatures)+len(p.WriterFeatures) > 0 {
-		return e.fail(p.Check())
+		return e.fail(p.CheckWrite())
 	}
 	e.leaves[protocolReader].integer(int32(p.MinReaderVersion))
 	e.leaves[protocolWriter].integer(int32(p.MinWriterVersion))

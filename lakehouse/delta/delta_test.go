@@ -61,20 +61,61 @@ func TestCommitRoundTrip(t *testing.T) {
 }
 
 func TestProtocolNamesTheFeature(t *testing.T) {
+	type list = []string
 	for _, c := range []struct {
-		p    Protocol
-		want string
+		p           Protocol
+		read, write string // the feature that is refused; empty: none
 	}{
-		{Protocol{1, 2, nil, nil}, ""}, {Protocol{1, 1, nil, nil}, ""},
-		{Protocol{1, 3, nil, nil}, "checkConstraints"}, {Protocol{1, 4, nil, nil}, "changeDataFeed"}, {Protocol{2, 5, nil, nil}, "columnMapping"},
-		{Protocol{1, 6, nil, nil}, "identityColumns"}, {Protocol{3, 7, []string{"v2Checkpoint"}, []string{"v2Checkpoint", "inCommitTimestamp"}}, "v2Checkpoint, inCommitTimestamp"},
-		{Protocol{1, 7, nil, []string{"domainMetadata"}}, "domainMetadata"}, {Protocol{3, 7, nil, nil}, "table features"}, {Protocol{1, 9, nil, nil}, "table features"},
+		{Protocol{1, 2, nil, nil}, "", ""}, {Protocol{1, 1, nil, nil}, "", ""},
+		{Protocol{1, 3, nil, nil}, "", "checkConstraints"}, {Protocol{1, 4, nil, nil}, "", "changeDataFeed"}, {Protocol{1, 6, nil, nil}, "", "identityColumns"},
+		{Protocol{2, 5, nil, nil}, "columnMapping", "columnMapping"},
+		{Protocol{1, 7, nil, list{"appendOnly", "invariants"}}, "", "appendOnly, invariants"}, {Protocol{3, 7, list{}, list{}}, "", "table features"}, {Protocol{3, 7, nil, nil}, "", "table features"},
+		{Protocol{1, 7, nil, list{"domainMetadata", "appendOnly"}}, "", "domainMetadata, appendOnly"},
+		{Protocol{1, 7, nil, list{"checkConstraints", "generatedColumns", "changeDataFeed"}}, "", "checkConstraints, generatedColumns, changeDataFeed"},
+		{Protocol{3, 7, list{"v2Checkpoint"}, list{"v2Checkpoint", "inCommitTimestamp"}}, "v2Checkpoint", "v2Checkpoint"},
+		{Protocol{3, 7, list{"deletionVectors"}, list{"deletionVectors"}}, "deletionVectors", "deletionVectors"},
+		{Protocol{3, 7, list{"timestampNtz", "vacuumProtocolCheck"}, list{"timestampNtz", "vacuumProtocolCheck"}}, "timestampNtz", "timestampNtz"},
+		{Protocol{3, 7, list{"vacuumProtocolCheck"}, list{"vacuumProtocolCheck"}}, "", "vacuumProtocolCheck"}, {Protocol{3, 7, list{"vacuumProtocolCheck"}, nil}, "", "vacuumProtocolCheck"},
+		{Protocol{1, 7, list{"someday"}, nil}, "someday", "someday"}, {Protocol{4, 7, nil, nil}, "reader version 4", "reader version 4"}, {Protocol{1, 9, nil, nil}, "", "writer version 9"},
 	} {
-		err := c.p.Check()
-		var u *UnsupportedError
-		if c.want == "" && err != nil || c.want != "" && (!errors.As(err, &u) || !strings.Contains(u.Feature, c.want)) {
-			t.Errorf("%+v: %v, want %q", c.p, err, c.want)
+		for what, check := range map[string]struct {
+			err  error
+			want string
+		}{"read": {c.p.CheckRead(), c.read}, "write": {c.p.CheckWrite(), c.write}} {
+			var u *UnsupportedError
+			if check.want == "" && check.err != nil || check.want != "" && (!errors.As(check.err, &u) || !strings.HasPrefix(u.Feature, check.want)) {
+				t.Errorf("%s %+v: %v, want %q", what, c.p, check.err, check.want)
+			}
 		}
+	}
+}
+
+// TestWritersDemandsDoNotBindReaders: a column whose values its writer must make or check
+// is read like any other, and keeps us from writing wherever it stands.
+func TestWritersDemandsDoNotBindReaders(t *testing.T) {
+	for key, feature := range map[string]string{"delta.invariants": "invariants", "delta.generationExpression": "generatedColumns", "delta.identity.start": "identityColumns"} {
+		field := `{"name":"x","type":"long","nullable":true,"metadata":{"` + key + `":"1"}}`
+		inner := `{"type":"struct","fields":[` + field + `]}`
+		for where, typ := range map[string]string{
+			"column a.x ": inner, "column a.element.x ": `{"type":"array","elementType":` + inner + `,"containsNull":true}`,
+			"column a.value.x ": `{"type":"map","keyType":"string","valueType":` + inner + `,"valueContainsNull":true}`,
+		} {
+			m := &Metadata{SchemaString: `{"type":"struct","fields":[{"name":"a","type":` + typ + `,"nullable":true,"metadata":{}}]}`}
+			if _, err := ParseSchema(m.SchemaString); err != nil {
+				t.Errorf("%s: %v", m.SchemaString, err)
+			}
+			var u *UnsupportedError
+			if err := m.CheckWrite(); !errors.As(err, &u) || u.Feature != feature || !strings.Contains(u.Detail, where) {
+				t.Errorf("%s: %v, want %s of %s", m.SchemaString, err, feature, where)
+			}
+		}
+		m := &Metadata{SchemaString: `{"type":"struct","fields":[` + field + `]}`}
+		if err := m.CheckWrite(); err == nil || !strings.Contains(err.Error(), "column x ") {
+			t.Error(err)
+		}
+	}
+	if err := (&Metadata{SchemaString: `{"type":"struct","fields":[{"name":"x","type":"long","nullable":true,"metadata":{"comment":"delta.invariants"}}]}`}).CheckWrite(); err != nil {
+		t.Error(err)
 	}
 }
 

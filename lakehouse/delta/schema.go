@@ -158,7 +158,8 @@ func isUTC(zone string) bool {
 	return false
 }
 
-// ParseSchema reads Delta's JSON. List elements are named "element".
+// ParseSchema reads Delta's JSON. List elements are named "element". What a column's
+// metadata asks of writers is for [Metadata.CheckWrite].
 func ParseSchema(s string) (*arrow.Schema, error) {
 	var root structJSON
 	if err := json.Unmarshal([]byte(s), &root); err != nil {
@@ -175,15 +176,8 @@ func decodeFields(path string, in []fieldJSON) ([]arrow.Field, error) {
 	out := make([]arrow.Field, len(in))
 	for i, f := range in {
 		for key := range f.Metadata {
-			switch {
-			case key == "delta.invariants":
-				return nil, &UnsupportedError{Feature: "invariants", Detail: "column " + path + f.Name + " has one that we cannot check"}
-			case strings.HasPrefix(key, "delta.columnMapping."):
+			if strings.HasPrefix(key, "delta.columnMapping.") {
 				return nil, &UnsupportedError{Feature: "columnMapping", Detail: "column " + path + f.Name}
-			case key == "delta.generationExpression":
-				return nil, &UnsupportedError{Feature: "generatedColumns", Detail: "column " + path + f.Name}
-			case strings.HasPrefix(key, "delta.identity."):
-				return nil, &UnsupportedError{Feature: "identityColumns", Detail: "column " + path + f.Name}
 			}
 		}
 		t, err := decodeType(path+f.Name, f.Type)

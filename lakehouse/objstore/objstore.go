@@ -27,7 +27,8 @@ type Object struct {
 	ETag string
 }
 
-// Store is an object store. Keys are slash-separated paths as CheckKey accepts them.
+// Store is an object store. Keys are slash-separated paths as CheckKey accepts them; Get
+// and Stat take those of CheckReadKey too.
 // All methods are safe for concurrent use. A store is strongly consistent: what a
 // successful write stored, every later read and listing sees.
 //
@@ -104,22 +105,41 @@ const (
 	maxSegment = 255
 )
 
+// CheckReadKey is CheckKey for objects that others wrote and that are only read: it
+// accepts backslashes, and segments of any length, which some stores keep and some do
+// not. Drivers apply it to Get and Stat, CheckKey to everything else.
+func CheckReadKey(key string) error {
+	if key == "" || len(key) > maxKey {
+		return fmt.Errorf("%w: %d bytes, want 1 to %d", ErrInvalidKey, len(key), maxKey)
+	}
+	if strings.IndexByte(key, 0) >= 0 {
+		return fmt.Errorf("%w %q: has NUL", ErrInvalidKey, key)
+	}
+	for seg := range strings.SplitSeq(key, "/") {
+		if seg == "" || seg == "." || seg == ".." {
+			return fmt.Errorf("%w %q: path segment %q", ErrInvalidKey, key, seg)
+		}
+	}
+	return nil
+}
+
 // CheckKey returns an ErrInvalidKey unless key is a non-empty relative path of at most
 // 1024 bytes whose segments have 1 to 255 bytes and are neither "." nor "..", without
-// NUL or backslash: what every supported store keeps as it is. Drivers apply it to each call.
+// NUL or backslash: what every supported store keeps as it is. Drivers apply it to each
+// call that writes.
 //
 // One restriction is not checked: where "a" is an object, "a/b" should not be one,
 // because a store that keeps objects as files cannot have both.
 func CheckKey(key string) error {
-	if key == "" || len(key) > maxKey {
-		return fmt.Errorf("%w: %d bytes, want 1 to %d", ErrInvalidKey, len(key), maxKey)
+	if err := CheckReadKey(key); err != nil {
+		return err
 	}
-	if i := strings.IndexAny(key, "\x00\\"); i >= 0 {
-		return fmt.Errorf("%w %q: has %q", ErrInvalidKey, key, key[i])
+	if strings.IndexByte(key, '\\') >= 0 {
+		return fmt.Errorf("%w %q: has a backslash", ErrInvalidKey, key)
 	}
 	for seg := range strings.SplitSeq(key, "/") {
-		if seg == "" || seg == "." || seg == ".." || len(seg) > maxSegment {
-			return fmt.Errorf("%w %q: path segment %q", ErrInvalidKey, key, seg)
+		if len(seg) > maxSegment {
+			return fmt.Errorf("%w %q: path segment %q has %d bytes, want at most %d", ErrInvalidKey, key, seg, len(seg), maxSegment)
 		}
 	}
 	return nil

@@ -23,15 +23,17 @@ type prefixed struct {
 
 // key leaves an empty key empty and a bad one bad, for the driver to refuse: prefix
 // must not make "" or "/x" look acceptable.
-func (p *prefixed) key(k string) (string, error) {
-	if err := CheckKey(k); err != nil {
+func (p *prefixed) key(k string) (string, error) { return p.checked(k, CheckKey) }
+
+func (p *prefixed) checked(k string, check func(string) error) (string, error) {
+	if err := check(k); err != nil {
 		return "", err
 	}
 	return p.prefix + k, nil
 }
 
 func (p *prefixed) Get(ctx context.Context, key string) ([]byte, error) {
-	k, err := p.key(key)
+	k, err := p.checked(key, CheckReadKey)
 	if err != nil {
 		return nil, err
 	}
@@ -39,7 +41,7 @@ func (p *prefixed) Get(ctx context.Context, key string) ([]byte, error) {
 }
 
 func (p *prefixed) Stat(ctx context.Context, key string) (Object, error) {
-	k, err := p.key(key)
+	k, err := p.checked(key, CheckReadKey)
 	if err != nil {
 		return Object{}, err
 	}

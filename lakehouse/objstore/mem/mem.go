@@ -39,18 +39,18 @@ func New() *Store {
 	return &Store{Now: time.Now, objects: map[string]object{}}
 }
 
-func check(ctx context.Context, op, key string) error {
+func check(ctx context.Context, op, key string, valid func(string) error) error {
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("%s %s: %w", op, key, err)
 	}
-	if err := objstore.CheckKey(key); err != nil {
+	if err := valid(key); err != nil {
 		return fmt.Errorf("%s: %w", op, err)
 	}
 	return nil
 }
 
 func (s *Store) get(ctx context.Context, op, key string) (object, error) {
-	if err := check(ctx, op, key); err != nil {
+	if err := check(ctx, op, key, objstore.CheckReadKey); err != nil {
 		return object{}, err
 	}
 	s.mu.RLock()
@@ -88,7 +88,7 @@ func (s *Store) PutIfAbsent(ctx context.Context, key string, data []byte) error 
 }
 
 func (s *Store) put(ctx context.Context, op, key string, data []byte, ifAbsent bool) error {
-	if err := check(ctx, op, key); err != nil {
+	if err := check(ctx, op, key, objstore.CheckKey); err != nil {
 		return err
 	}
 	sum := md5.Sum(data)
@@ -113,7 +113,7 @@ func (s *Store) put(ctx context.Context, op, key string, data []byte, ifAbsent b
 
 // Delete implements objstore.Store.
 func (s *Store) Delete(ctx context.Context, key string) error {
-	if err := check(ctx, "delete", key); err != nil {
+	if err := check(ctx, "delete", key, objstore.CheckKey); err != nil {
 		return err
 	}
 	s.mu.Lock()

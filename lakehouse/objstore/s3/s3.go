@@ -136,7 +136,7 @@ func (s *Store) attempt(ctx context.Context, size int) (context.Context, context
 // Get implements objstore.Store.
 func (s *Store) Get(ctx context.Context, key string) ([]byte, error) {
 	const op = "get"
-	if err := objstore.CheckKey(key); err != nil {
+	if err := objstore.CheckReadKey(key); err != nil {
 		return nil, fmt.Errorf("%s: %w", op, err)
 	}
 	// A long body may take its time as long as it moves: the timer is of the last progress.
@@ -183,7 +183,7 @@ func readBody(r io.Reader, size int64, progress func()) ([]byte, error) {
 // Stat implements objstore.Store.
 func (s *Store) Stat(ctx context.Context, key string) (objstore.Object, error) {
 	const op = "stat"
-	if err := objstore.CheckKey(key); err != nil {
+	if err := objstore.CheckReadKey(key); err != nil {
 		return objstore.Object{}, fmt.Errorf("%s: %w", op, err)
 	}
 	attempt, cancel := s.attempt(ctx, 0)
