@@ -179,7 +179,7 @@ func (a *actor) open(ctx context.Context) error {
 const root = "tables/t"
 
 func (a *actor) options() []Option {
-	return []Option{WithWait(noWait), WithClock(func() time.Time { return a.w.clock(a.skew) })}
+	return []Option{WithoutCheckpoints(), WithWait(noWait), WithClock(func() time.Time { return a.w.clock(a.skew) })}
 }
 
 var random = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`)
