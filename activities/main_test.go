@@ -185,7 +185,11 @@ func (w *world) landAs(yaml string, rows ...string) {
 func (w *world) append(yaml string, fill func(*decode.Decoder) error) {
 	w.t.Helper()
 	c := parse(w.t, yaml)
-	plan, err := decode.NewPlan(c.ArrowSchema(), decode.Options{})
+	var o decode.Options
+	for _, d := range c.Derived() {
+		o.Derived = append(o.Derived, decode.Derived(d))
+	}
+	plan, err := decode.NewPlan(c.ArrowSchema(), o)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -310,7 +314,7 @@ func (t *tables) Create(ctx context.Context, name string, o lakehouse.CreateOpti
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if l, ok := t.open[name]; ok {
-		return l, l.AddColumns(ctx, o.Schema)
+		return l, l.Evolve(ctx, o.Schema, o.PartitionBy)
 	}
 	l, err := lakehouse.Create(ctx, t.store, name, o, noWait)
 	return t.keep(name, l, err)

@@ -213,7 +213,7 @@ func (p *piece) landed(ctx context.Context, seg segment) (arrow.Record, error) {
 
 // work brings landed rows into the form of workSchema, without the skipped ones.
 func (p *piece) work(landed arrow.Record, seg segment, first int64) (arrow.Record, error) {
-	schema := workSchema(p.s.contract)
+	schema := p.s.work
 	n := int(landed.NumRows())
 	cols := make([]arrow.Array, 0, schema.NumFields())
 	for _, f := range schema.Fields()[:schema.NumFields()-2] {
@@ -222,7 +222,7 @@ func (p *piece) work(landed arrow.Record, seg segment, first int64) (arrow.Recor
 		case len(at) > 0:
 			cols = append(cols, landed.Column(at[0]))
 		case f.Nullable:
-			// It landed before its connector knew of the column.
+			// It landed before the table had the column, or by a connector that does not know of it.
 			null := array.MakeArrayOfNull(p.a.mem, f.Type, n)
 			defer null.Release()
 			cols = append(cols, null)

@@ -60,7 +60,7 @@ func (a *Activities) GateModel(ctx context.Context, in GateInput) ([]Check, erro
 		return nil, err
 	}
 	for _, c := range tables {
-		plan, err := quality.Compile(ctx, a.o.Engine, c, workSchema(c))
+		plan, err := quality.Compile(ctx, a.o.Engine, c, workSchema(c, nil))
 		if err != nil {
 			return nil, Permanent(ErrTypeContract, err)
 		}

@@ -156,8 +156,12 @@ func (p *piece) explain(r arrow.Record, scores []arrow.Array) arrow.Record {
 		cols = append(cols, r.Column(i))
 	}
 	cols = append(cols, scores...)
-	for _, name := range []string{batch.ColSource, batch.ColOffset, batch.ColLandedVersion} {
-		cols = append(cols, r.Column(r.Schema().FieldIndices(name)[0]))
+	for _, f := range s.schema.Fields()[len(cols):] {
+		at := r.Schema().FieldIndices(f.Name)
+		if len(at) == 0 {
+			break // what is left explains the row
+		}
+		cols = append(cols, r.Column(at[0]))
 	}
 	mem := p.a.mem
 	var model, sum string

@@ -12,13 +12,10 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/tidemill/tidemill/contract"
-	"github.com/tidemill/tidemill/internal/batch"
 	"github.com/tidemill/tidemill/lakehouse"
-	"github.com/tidemill/tidemill/lakehouse/objstore"
 	"github.com/tidemill/tidemill/lakehouse/quarantine"
 	"github.com/tidemill/tidemill/models"
 	"github.com/tidemill/tidemill/quality"
-	"github.com/tidemill/tidemill/query"
 )
 
 // aliasTTL is for how long an alias is taken to name the version it did when
@@ -38,7 +35,9 @@ type state struct {
 	scorer   *models.Scorer  // nil when the contract has no score
 	model    *models.Version // what scorer runs
 	resolved time.Time
-	schema   *arrow.Schema // of the scored table, for the contract and model at hand
+	schema   *arrow.Schema // of scored rows, for the contract, model and landed table at hand; nil when it must be made again
+	landedAs *arrow.Schema // of the landed table when schema was made
+	work     *arrow.Schema // workSchema, for the landed table at hand
 	owner    int64         // what own returned for the pipeline; 0 when it must be asked again
 }
 
@@ -114,7 +113,7 @@ func txn(t *lakehouse.Table, app string) int64 {
 // prepare has checks, features and model ready, and the scored table created.
 func (a *Activities) prepare(ctx context.Context, s *state) error {
 	if s.plan == nil {
-		plan, err := quality.Compile(ctx, a.o.Engine, s.contract, workSchema(s.contract))
+		plan, err := quality.Compile(ctx, a.o.Engine, s.contract, workSchema(s.contract, nil))
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
@@ -126,21 +125,10 @@ func (a *Activities) prepare(ctx context.Context, s *state) error {
 	if err := a.resolve(ctx, s); err != nil {
 		return err
 	}
-	if s.scored != nil && s.schema != nil {
+	if s.scored != nil && s.schema != nil && s.landedAs == s.landed.Snapshot().Schema() {
 		return nil
 	}
-	schema := scoredSchema(s)
-	// Create adds nullable columns that a changed contract has brought, and
-	// refuses what would change the meaning of those that are there.
-	t, err := a.o.Tables.Create(ctx, s.name+Suffix, lakehouse.CreateOptions{Schema: schema, PartitionBy: s.contract.PartitionBy()})
-	if err != nil && (objstore.Retryable(err) || ctx.Err() != nil) {
-		return fmt.Errorf("scored table: %w", err)
-	}
-	if err != nil {
-		return Permanent(ErrTypeContract, fmt.Errorf("%s: scored table %s%s: %w", s.contract.File(), s.name, Suffix, err))
-	}
-	s.scored, s.schema = t, schema
-	return nil
+	return a.prepareScored(ctx, s)
 }
 
 // resolve follows the contract's model reference and opens another scorer when
@@ -204,46 +192,4 @@ func (s *state) openParts() []Part {
 		}
 	}
 	return parts
-}
-
-// CheckContract finds what is wrong with a contract's SQL.
-func CheckContract(ctx context.Context, engine *query.Engine, c *contract.Table) error {
-	_, err := quality.Compile(ctx, engine, c, workSchema(c))
-	return err
-}
-
-// workSchema is what checks and features run over: the contract's columns and
-// what is needed to tell rows apart and explain them later.
-func workSchema(c *contract.Table) *arrow.Schema {
-	long := arrow.PrimitiveTypes.Int64
-	fields := append([]arrow.Field(nil), c.ArrowSchema().Fields()...)
-	return arrow.NewSchema(append(fields,
-		arrow.Field{Name: batch.ColSource, Type: arrow.BinaryTypes.String},
-		arrow.Field{Name: batch.ColOffset, Type: long},
-		arrow.Field{Name: batch.ColLandedVersion, Type: long},
-		arrow.Field{Name: batch.ColRow, Type: long},
-	), nil)
-}
-
-// scoredSchema is what a scored row has: the contract's columns, the features,
-// the scores, and what explains it.
-func scoredSchema(s *state) *arrow.Schema {
-	long, str := arrow.PrimitiveTypes.Int64, arrow.BinaryTypes.String
-	fields := append([]arrow.Field(nil), s.plan.Columns().Fields()...)
-	if s.scorer != nil {
-		fields = append(fields, s.scorer.Fields()...)
-	}
-	n := s.contract.ArrowSchema().NumFields()
-	for i := n; i < len(fields); i++ {
-		fields[i].Nullable = true // so that a later contract may do without them, or add others
-	}
-	return arrow.NewSchema(append(fields,
-		arrow.Field{Name: batch.ColSource, Type: str},
-		arrow.Field{Name: batch.ColOffset, Type: long},
-		arrow.Field{Name: batch.ColLandedVersion, Type: long},
-		arrow.Field{Name: batch.ColContract, Type: str},
-		arrow.Field{Name: batch.ColModel, Type: str, Nullable: true},
-		arrow.Field{Name: batch.ColModelVersion, Type: long, Nullable: true},
-		arrow.Field{Name: batch.ColModelSHA256, Type: str, Nullable: true},
-	), nil)
 }

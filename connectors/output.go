@@ -121,7 +121,7 @@ func (o *output) Connect(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("open table %s: %w", o.table, err)
 	}
-	opts := decode.Options{MaxRowBytes: o.maxRow}
+	opts := decode.Options{MaxRowBytes: o.maxRow, Derived: derived(l.Contract)}
 	if l.Contract.OnNewField() == contract.NewFieldQuarantine {
 		opts.OnNewField = decode.Quarantine
 	}
@@ -131,6 +131,18 @@ func (o *output) Connect(ctx context.Context) error {
 	o.decoders.New = func() any { return o.plan.NewDecoder(memory.DefaultAllocator) }
 	o.landing = l
 	return nil
+}
+
+// LandedSchema is what the landed table of a contract has.
+func LandedSchema(c *contract.Table) *arrow.Schema {
+	return decode.LandedSchema(c.ArrowSchema(), derived(c)...)
+}
+
+func derived(c *contract.Table) (out []decode.Derived) {
+	for _, d := range c.Derived() {
+		out = append(out, decode.Derived(d))
+	}
+	return out
 }
 
 // WriteBatch returns nil only when every row of the messages is durable: in

@@ -19,7 +19,6 @@ import (
 	"github.com/apache/arrow/go/v17/arrow"
 	"github.com/apache/arrow/go/v17/arrow/array"
 
-	"github.com/tidemill/tidemill/connectors/decode"
 	"github.com/tidemill/tidemill/contract"
 	"github.com/tidemill/tidemill/internal/batch"
 	"github.com/tidemill/tidemill/lakehouse"
@@ -65,7 +64,7 @@ func (l *lake) Landing(ctx context.Context, table string) (*Landing, error) {
 	if l.landing != nil {
 		return l.landing, nil
 	}
-	landed, err := lakehouse.Create(ctx, l.store, table, lakehouse.CreateOptions{Schema: decode.LandedSchema(l.contract.ArrowSchema())})
+	landed, err := lakehouse.Create(ctx, l.store, table, lakehouse.CreateOptions{Schema: LandedSchema(l.contract), PartitionBy: l.contract.PartitionBy()})
 	if err != nil {
 		return nil, err
 	}

@@ -105,6 +105,40 @@ func (t Type) Arrow() arrow.DataType {
 	}
 }
 
+// TypeName names a type of a table's column as contracts write it; binary, and
+// what contracts have no name for, as Arrow does.
+func TypeName(t arrow.DataType) string {
+	switch t := t.(type) {
+	case *arrow.StringType:
+		return "string"
+	case *arrow.Int64Type:
+		return "long"
+	case *arrow.Int32Type:
+		return "int"
+	case *arrow.Float64Type:
+		return "double"
+	case *arrow.Float32Type:
+		return "float"
+	case *arrow.BooleanType:
+		return "boolean"
+	case *arrow.TimestampType:
+		return "timestamp"
+	case *arrow.Date32Type:
+		return "date"
+	case *arrow.Decimal128Type:
+		return fmt.Sprintf("decimal(%d,%d)", t.Precision, t.Scale)
+	case *arrow.ListType:
+		return "list<" + TypeName(t.Elem()) + ">"
+	case *arrow.StructType:
+		parts := make([]string, t.NumFields())
+		for i, f := range t.Fields() {
+			parts[i] = f.Name + ": " + TypeName(f.Type)
+		}
+		return "struct<" + strings.Join(parts, ", ") + ">"
+	}
+	return t.String()
+}
+
 func (c Column) arrow() arrow.Field {
 	return arrow.Field{Name: c.Name, Type: c.Type.Arrow(), Nullable: !c.Required}
 }

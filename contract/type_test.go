@@ -27,6 +27,9 @@ func TestParseType(t *testing.T) {
 		if typ.String() != text {
 			t.Errorf("%s is written as %s", text, typ)
 		}
+		if TypeName(typ.Arrow()) != text {
+			t.Errorf("%s is named %s", text, TypeName(typ.Arrow()))
+		}
 		if !arrow.TypeEqual(typ.Arrow(), want) {
 			t.Errorf("%s is %v, want %v", text, typ.Arrow(), want)
 		}

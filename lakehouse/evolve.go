@@ -1,39 +1,168 @@
 package lakehouse
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
 
 	"github.com/apache/arrow/go/v17/arrow"
+
+	"github.com/tidemill/tidemill/lakehouse/delta"
 )
 
+// Evolve gives the table what it should have beyond what it has: columns of the schema
+// that it lacks are added at its end, if they are nullable. All else that differs, the
+// partition columns included, is a *SchemaError. Others may commit meanwhile, in this
+// process and elsewhere: what they wrote without the new columns has null in them.
+//
+// Columns that the table has and the schema lacks stay, if they are nullable.
+func (t *Table) Evolve(ctx context.Context, schema *arrow.Schema, partitionBy []string) error {
+	return t.evolve(ctx, func(s *Snapshot) ([]arrow.Field, error) {
+		fields, problems := mergeSchema(s.Schema(), schema)
+		if have := s.PartitionBy(); !slices.Equal(have, partitionBy) {
+			problems = append(problems, SchemaProblem{Change: Repartitioned, HaveBy: have, WantBy: slices.Clone(partitionBy)})
+		}
+		if len(problems) > 0 {
+			return nil, &SchemaError{Table: t.root, Problems: problems}
+		}
+		return fields[s.Schema().NumFields():], nil
+	})
+}
+
+// AddColumns is Evolve for whom the partition columns do not matter.
+func (t *Table) AddColumns(ctx context.Context, schema *arrow.Schema) error {
+	return t.evolve(ctx, func(s *Snapshot) ([]arrow.Field, error) {
+		fields, problems := mergeSchema(s.Schema(), schema)
+		if len(problems) > 0 {
+			return nil, &SchemaError{Table: t.root, Problems: problems}
+		}
+		return fields[s.Schema().NumFields():], nil
+	})
+}
+
+// Extend adds the columns that choose picks, knowing those that the table has; they
+// become nullable. It is asked again after each commit of another that came in between,
+// so that of several who would add one column at once, the later ones see it.
+func (t *Table) Extend(ctx context.Context, choose func(have *arrow.Schema) []arrow.Field) error {
+	return t.evolve(ctx, func(s *Snapshot) ([]arrow.Field, error) {
+		fields := slices.Clone(choose(s.Schema()))
+		for i := range fields {
+			fields[i].Nullable = true
+		}
+		return fields, nil
+	})
+}
+
+// evolve commits new columns behind those that there are.
+func (t *Table) evolve(ctx context.Context, more func(*Snapshot) ([]arrow.Field, error)) error {
+	_, err := t.commit(ctx, func(s *Snapshot) (*Commit, error) {
+		fields, err := more(s)
+		if err != nil || len(fields) == 0 {
+			return nil, err
+		}
+		m := s.meta.Metadata
+		all := slices.Concat(s.Schema().Fields(), fields)
+		if m.SchemaString, err = delta.SchemaString(arrow.NewSchema(all, nil)); err != nil {
+			return nil, err
+		}
+		return &Commit{Operation: "ADD COLUMNS", metadata: &m}, nil
+	})
+	return err
+}
+
+// SchemaChange is a way in which a table differs from what it should be.
+type SchemaChange int
+
+const (
+	AddedRequired SchemaChange = iota + 1 // a column that it lacks is not nullable
+	Renamed                               // it has the column in another case
+	Retyped                               // it has the column with another type
+	MadeRequired                          // its column is nullable and should not be
+	MadeNullable                          // its column is not nullable and should be
+	Dropped                               // its column is not nullable and should not be there
+	Repartitioned                         // it has other partition columns
+)
+
+// SchemaProblem is one difference.
+type SchemaProblem struct {
+	Change         SchemaChange
+	Have, Want     arrow.Field // as far as there is one; not for Repartitioned
+	HaveBy, WantBy []string    // Repartitioned: the partition columns
+}
+
+// Error says what differs and why that stays.
+func (p SchemaProblem) Error() string {
+	switch p.Change {
+	case AddedRequired:
+		return fmt.Sprintf("column %s: a column added to a table must be nullable, for the rows that are there have no value", p.Want.Name)
+	case Renamed:
+		return fmt.Sprintf("column %s: the table has it as %s; columns cannot be renamed", p.Want.Name, p.Have.Name)
+	case Retyped:
+		return fmt.Sprintf("column %s: the table has type %s, not %s; types cannot be changed: use another name", p.Want.Name, p.Have.Type, p.Want.Type)
+	case MadeRequired:
+		return fmt.Sprintf("column %s: the table has it nullable; it cannot become required", p.Want.Name)
+	case MadeNullable:
+		return fmt.Sprintf("column %s: the table requires it; it cannot become nullable", p.Want.Name)
+	case Dropped:
+		return fmt.Sprintf("column %s: the table requires it; columns cannot be dropped", p.Have.Name)
+	case Repartitioned:
+		return fmt.Sprintf("it is partitioned by %v, not by %v, and that cannot be changed", p.HaveBy, p.WantBy)
+	}
+	return "the schema differs"
+}
+
+// SchemaError says in which ways a table is not what it should be and cannot become it.
+type SchemaError struct {
+	Table    string // its path in the store
+	Problems []SchemaProblem
+}
+
+// Error returns a line per problem.
+func (e *SchemaError) Error() string {
+	lines := make([]string, len(e.Problems))
+	for i, p := range e.Problems {
+		lines[i] = p.Error()
+	}
+	return strings.Join(lines, "\n")
+}
+
 // mergeSchema returns a table's columns and behind them those that it lacks of want.
-func mergeSchema(table, want *arrow.Schema) ([]arrow.Field, error) {
+func mergeSchema(table, want *arrow.Schema) ([]arrow.Field, []SchemaProblem) {
 	fields := slices.Clone(table.Fields())
-	var errs []error
+	var out []SchemaProblem
 	for _, w := range want.Fields() {
 		i := slices.IndexFunc(fields, func(f arrow.Field) bool { return strings.EqualFold(f.Name, w.Name) })
-		switch {
-		case i < 0 && !w.Nullable:
-			errs = append(errs, fmt.Errorf("column %s: a column added to a table must be nullable, for the rows that are there have no value", w.Name))
-		case i < 0:
+		if i < 0 {
+			if !w.Nullable {
+				out = append(out, SchemaProblem{Change: AddedRequired, Want: w})
+			}
 			fields = append(fields, arrow.Field{Name: w.Name, Type: w.Type, Nullable: true})
-		case fields[i].Name != w.Name:
-			errs = append(errs, fmt.Errorf("column %s: the table has it as %s; columns cannot be renamed", w.Name, fields[i].Name))
-		case !sameType(fields[i].Type, w.Type):
-			errs = append(errs, fmt.Errorf("column %s: the table has type %s, not %s; types cannot be changed: use another name", w.Name, fields[i].Type, w.Type))
-		case w.Nullable && !fields[i].Nullable:
-			errs = append(errs, fmt.Errorf("column %s: the table requires it; it cannot become nullable", w.Name))
+			continue
 		}
+		problem := SchemaProblem{Have: fields[i], Want: w}
+		switch {
+		case fields[i].Name != w.Name:
+			problem.Change = Renamed
+		case !sameType(fields[i].Type, w.Type):
+			problem.Change = Retyped
+		case w.Nullable && !fields[i].Nullable:
+			problem.Change = MadeNullable
+		case !w.Nullable && fields[i].Nullable:
+			problem.Change = MadeRequired
+		default:
+			continue
+		}
+		out = append(out, problem)
 	}
 	for _, f := range table.Fields() {
-		if !f.Nullable && len(want.FieldIndices(f.Name)) == 0 {
-			errs = append(errs, fmt.Errorf("column %s: the table requires it; columns cannot be dropped", f.Name))
+		renamed := slices.ContainsFunc(want.Fields(), func(w arrow.Field) bool { return strings.EqualFold(f.Name, w.Name) })
+		if !f.Nullable && !renamed {
+			out = append(out, SchemaProblem{Change: Dropped, Have: f})
 		}
 	}
-	return fields, errors.Join(errs...)
+	return fields, out
 }
 
 // sameType compares types but for what Delta does not tell apart: the names of list

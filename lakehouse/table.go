@@ -126,8 +126,8 @@ func Open(ctx context.Context, store objstore.Store, root string, opts ...Option
 
 // Create opens the table at root, or makes it. Of a table that exists the partition
 // columns must be the same; columns of the schema that it lacks are added to it, at its
-// end, if they are nullable. Everything else that differs is an error that names the
-// column. Many processes may create one table at the same time.
+// end, if they are nullable. Everything else that differs is a *SchemaError that names
+// the columns. Many processes may create one table at the same time.
 func Create(ctx context.Context, store objstore.Store, root string, o CreateOptions, opts ...Option) (*Table, error) {
 	t := newTable(store, root, opts)
 	fail := func(err error) (*Table, error) { return nil, fmt.Errorf("create table %s: %w", t.root, err) }
@@ -148,10 +148,7 @@ func Create(ctx context.Context, store objstore.Store, root string, o CreateOpti
 	if err != nil {
 		return fail(err)
 	}
-	if got := t.Snapshot().PartitionBy(); !slices.Equal(got, meta.PartitionColumns) {
-		return fail(fmt.Errorf("it is partitioned by %v, not by %v, and that cannot be changed", got, o.PartitionBy))
-	}
-	if err := t.AddColumns(ctx, o.Schema); err != nil {
+	if err := t.Evolve(ctx, o.Schema, meta.PartitionColumns); err != nil {
 		return fail(err)
 	}
 	return t, nil
@@ -181,23 +178,6 @@ func (t *Table) newMetadata(o CreateOptions) (*delta.Metadata, error) {
 		ID: uuid.NewString(), Format: delta.Format{Provider: "parquet", Options: map[string]string{}}, SchemaString: schema,
 		PartitionColumns: append([]string{}, o.PartitionBy...), Configuration: conf, CreatedTime: t.opt.now().UnixMilli(),
 	}, nil
-}
-
-// AddColumns gives the table those columns of a schema that it lacks, at its end. They
-// must be nullable. It is an error if a column that both have differs in type.
-func (t *Table) AddColumns(ctx context.Context, schema *arrow.Schema) error {
-	_, err := t.commit(ctx, func(s *Snapshot) (*Commit, error) {
-		fields, err := mergeSchema(s.Schema(), schema)
-		if err != nil || len(fields) == s.Schema().NumFields() {
-			return nil, err
-		}
-		m := s.meta.Metadata
-		if m.SchemaString, err = delta.SchemaString(arrow.NewSchema(fields, nil)); err != nil {
-			return nil, err
-		}
-		return &Commit{Operation: "ADD COLUMNS", metadata: &m}, nil
-	})
-	return err
 }
 
 // Root returns the table's path in the store.

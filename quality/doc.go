@@ -7,10 +7,10 @@
 // # What goes in
 //
 // Records with the contract's columns, found by name and of the contract's
-// types, and any other columns, whose names begin with an underscore: the
-// system columns of landed tables. SQL sees a relation "batch" with the
-// contract's columns and "_row" only; `_source`, `_offset` and `_raw` are out
-// of its sight, so that features cost nothing for them.
+// types, and any other columns that have no feature's name: the system columns
+// of landed tables, and those that the contract does not know. SQL sees a
+// relation "batch" with the contract's columns and "_row" only; the others are
+// out of its sight, so that features cost nothing for them.
 //
 // A record may bring a column "_row" (long, no nulls, no value twice in a
 // call), and failures then name rows by it. Without one, rows are numbered

@@ -10,6 +10,7 @@ import (
 
 	"github.com/apache/arrow/go/v17/arrow"
 
+	"github.com/tidemill/tidemill/contract"
 	"github.com/tidemill/tidemill/internal/batch"
 	"github.com/tidemill/tidemill/internal/problem"
 )
@@ -79,6 +80,10 @@ func (p *Plan) judgeFeatures(schema *arrow.Schema, f *features) (messages []stri
 		}
 		if !columnName.MatchString(c.Name) {
 			messages = append(messages, fmt.Sprintf("column %q has no name that tables can have; write … AS some_name (letters, digits and _, beginning with a letter)", c.Name))
+			continue
+		}
+		if i := slices.IndexFunc(p.table.Derived(), func(d contract.Derived) bool { return strings.EqualFold(d.Name, c.Name) }); i >= 0 {
+			messages = append(messages, fmt.Sprintf("partition_by adds the column %s to the table; give the feature another name", p.table.Derived()[i].Name))
 			continue
 		}
 		f.names = append(f.names, c.Name)

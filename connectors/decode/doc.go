@@ -43,4 +43,7 @@
 //	struct      an object, by the same rules as the row
 //
 // Dates and timestamps lie in the years 1 to 9999.
+//
+// The landed table may have columns that are derived from others
+// ([Options.Derived]); they are filled when a record is flushed.
 package decode

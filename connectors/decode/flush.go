@@ -21,13 +21,16 @@ func (d *Decoder) Flush() (rec arrow.Record, runs []batch.Run, bad []BadRow) {
 	d.endRun()
 	runs, d.runs = d.runs, nil
 	n := d.rows
-	cols := make([]arrow.Array, 0, len(d.root.fields)+3)
+	cols := make([]arrow.Array, 0, d.plan.landed.NumFields())
 	add := func(data *array.Data) {
 		cols = append(cols, array.MakeFromData(data))
 		data.Release()
 	}
 	for i := range d.root.fields {
 		add(d.root.fields[i].take(d.mem, n))
+	}
+	for _, i := range d.plan.days {
+		add(days(d.mem, cols[i].(*array.Timestamp)))
 	}
 	add(sources(d.mem, runs, n, d.sourceBytes))
 	add(offsets(d.mem, runs, n))
@@ -60,6 +63,19 @@ func (d *Decoder) Reset() {
 	}
 	d.raw.reset()
 	d.clear()
+}
+
+// days builds the column of the days, in UTC, that timestamps lie in.
+func days(mem memory.Allocator, of *array.Timestamp) *array.Data {
+	const day = secondsPerDay * micros
+	buf := memory.NewResizableBuffer(mem)
+	defer buf.Release()
+	buf.Resize(of.Len() * 4)
+	out := arrow.Int32Traits.CastFromBytes(buf.Bytes())
+	for i, v := range of.TimestampValues() {
+		out[i] = int32((int64(v)-minMicros)/day + minMicros/day) // no timestamp lies before minMicros
+	}
+	return array.NewData(arrow.FixedWidthTypes.Date32, of.Len(), []*memory.Buffer{of.Data().Buffers()[0], buf}, nil, of.NullN(), 0)
 }
 
 // sources builds the source column: each run's partition, once for each of its rows.

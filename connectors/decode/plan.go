@@ -30,6 +30,14 @@ type Options struct {
 	OnNewField  OnNewField
 	MaxRowBytes int // longer rows are bad: rule too_large; 0: DefaultMaxRowBytes
 	MaxDepth    int // of values that are not columns; rule too_deep; 0: DefaultMaxDepth
+	Derived     []Derived
+}
+
+// Derived is a column of the landed table that no field fills: the day, in UTC,
+// of a timestamp column; null where that is null.
+type Derived struct {
+	Name   string
+	Source string // a column of the contract
 }
 
 // Plan is what a contract's columns compile to. It is immutable and may be
@@ -38,6 +46,7 @@ type Plan struct {
 	contract *arrow.Schema
 	landed   *arrow.Schema
 	opts     Options
+	days     []int // the contract's columns that Options.Derived are derived from
 }
 
 // NewPlan compiles a plan from the contract's columns; a field that is not
@@ -59,15 +68,28 @@ func NewPlan(contract *arrow.Schema, o Options) (*Plan, error) {
 	if err := checkFields(contract.Fields(), ""); err != nil {
 		return nil, err
 	}
-	return &Plan{contract: contract, landed: LandedSchema(contract), opts: o}, nil
+	p := &Plan{contract: contract, landed: LandedSchema(contract, o.Derived...), opts: o}
+	for _, d := range o.Derived {
+		at := contract.FieldIndices(d.Source)
+		if len(at) != 1 || kindOf(contract.Field(at[0]).Type) != kindTimestamp {
+			return nil, fmt.Errorf("decode plan: column %q: derived from %q, which is no timestamp column", d.Name, d.Source)
+		}
+		p.days = append(p.days, at[0])
+	}
+	return p, nil
 }
 
 // Schema is the schema of the records that the plan's decoders flush.
 func (p *Plan) Schema() *arrow.Schema { return p.landed }
 
-// LandedSchema adds the system columns of a landed table to the contract's columns.
-func LandedSchema(contract *arrow.Schema) *arrow.Schema {
-	fields := append(slices.Clone(contract.Fields()),
+// LandedSchema adds to the contract's columns what a landed table has beside
+// them: derived columns and system columns.
+func LandedSchema(contract *arrow.Schema, derived ...Derived) *arrow.Schema {
+	fields := slices.Clone(contract.Fields())
+	for _, d := range derived {
+		fields = append(fields, arrow.Field{Name: d.Name, Type: arrow.FixedWidthTypes.Date32, Nullable: true})
+	}
+	fields = append(fields,
 		arrow.Field{Name: batch.ColSource, Type: arrow.BinaryTypes.String},
 		arrow.Field{Name: batch.ColOffset, Type: arrow.PrimitiveTypes.Int64},
 		arrow.Field{Name: batch.ColRaw, Type: arrow.BinaryTypes.Binary},

@@ -16,8 +16,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/apache/arrow/go/v17/arrow"
-
 	"github.com/tidemill/tidemill/connectors"
 	"github.com/tidemill/tidemill/contract"
 	"github.com/tidemill/tidemill/deploy/embedded"
@@ -243,7 +241,7 @@ func (c *Client) Table(ctx context.Context, name string) (TableInfo, error) {
 		Location: "s3://" + c.ends.Store.S3.Bucket + "/" + c.ends.Store.Prefix + "/" + name, PartitionBy: s.PartitionBy(),
 	}
 	for _, f := range s.Schema().Fields() {
-		t.Columns = append(t.Columns, Column{Name: f.Name, Type: typeName(f.Type), Nullable: f.Nullable})
+		t.Columns = append(t.Columns, Column{Name: f.Name, Type: contract.TypeName(f.Type), Nullable: f.Nullable})
 	}
 	for x := range s.Txns() {
 		t.Transactions = append(t.Transactions, Transaction{AppID: x.AppID, Version: x.Version})
@@ -314,39 +312,4 @@ func (c *Client) History(ctx context.Context, name string, limit int) ([]Commit,
 // "json" or "csv".
 func (c *Client) SQL(ctx context.Context, q, format string, w io.Writer) error {
 	return runSQL(ctx, c.tables, c.project, q, format, w)
-}
-
-// typeName is a column's type as contracts write it.
-func typeName(t arrow.DataType) string {
-	switch t := t.(type) {
-	case *arrow.StringType:
-		return "string"
-	case *arrow.Int64Type:
-		return "long"
-	case *arrow.Int32Type:
-		return "int"
-	case *arrow.Float64Type:
-		return "double"
-	case *arrow.Float32Type:
-		return "float"
-	case *arrow.BooleanType:
-		return "boolean"
-	case *arrow.TimestampType:
-		return "timestamp"
-	case *arrow.Date32Type:
-		return "date"
-	case *arrow.BinaryType:
-		return "binary"
-	case *arrow.Decimal128Type:
-		return fmt.Sprintf("decimal(%d,%d)", t.Precision, t.Scale)
-	case *arrow.ListType:
-		return "list<" + typeName(t.Elem()) + ">"
-	case *arrow.StructType:
-		parts := make([]string, t.NumFields())
-		for i, f := range t.Fields() {
-			parts[i] = f.Name + ": " + typeName(f.Type)
-		}
-		return "struct<" + strings.Join(parts, ", ") + ">"
-	}
-	return t.String()
 }

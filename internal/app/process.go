@@ -16,6 +16,7 @@ import (
 	"github.com/tidemill/tidemill/activities"
 	"github.com/tidemill/tidemill/connectors"
 	"github.com/tidemill/tidemill/contract"
+	"github.com/tidemill/tidemill/internal/problem"
 	"github.com/tidemill/tidemill/internal/project"
 	"github.com/tidemill/tidemill/lakehouse"
 	"github.com/tidemill/tidemill/lakehouse/objstore"
@@ -121,6 +122,9 @@ func startProcess(ctx context.Context, o processOptions) (started *process, err 
 		}
 	}
 	if o.connect {
+		if err := p.checkTables(ctx); err != nil {
+			return nil, err
+		}
 		p.startConnectors(o.grace)
 	} else {
 		close(p.connDone)
@@ -200,6 +204,19 @@ func (p *process) registerModels(ctx context.Context, queue string) error {
 		p.log.Info("registered model", "model", m.Name, "version", res.Version, "alias", res.Alias)
 	}
 	return nil
+}
+
+// checkTables refuses contracts that the tables which are there cannot follow,
+// before anything is read. What else goes wrong is met again, and retried, by the
+// connectors.
+func (p *process) checkTables(ctx context.Context) error {
+	var ps problem.List
+	for _, c := range p.configs {
+		if _, err := p.tables.Landing(ctx, c.Table); err != nil {
+			ps.Add(problem.Of(err)...)
+		}
+	}
+	return ps.Err()
 }
 
 // startConnectors runs every connector until its input ends or the process stops.

@@ -10,7 +10,6 @@ import (
 
 	"github.com/tidemill/tidemill/activities"
 	"github.com/tidemill/tidemill/connectors"
-	"github.com/tidemill/tidemill/connectors/decode"
 	"github.com/tidemill/tidemill/contract"
 	"github.com/tidemill/tidemill/lakehouse"
 	"github.com/tidemill/tidemill/lakehouse/objstore"
@@ -59,7 +58,7 @@ func (t *tables) Create(ctx context.Context, name string, o lakehouse.CreateOpti
 func (t *tables) create(ctx context.Context, name string, o lakehouse.CreateOptions) (*lakehouse.Table, error) {
 	if l, ok := t.open[name]; ok {
 		// Opened as it was; a changed contract or model may bring columns.
-		if err := l.AddColumns(ctx, o.Schema); err != nil {
+		if err := l.Evolve(ctx, o.Schema, o.PartitionBy); err != nil {
 			return nil, fmt.Errorf("table %s: %w", name, err)
 		}
 		return l, nil
@@ -84,7 +83,10 @@ func (t *tables) Landing(ctx context.Context, name string) (*connectors.Landing,
 	if !ok {
 		return nil, fmt.Errorf("no contract tables/%s.yaml", name)
 	}
-	landed, err := t.create(ctx, name, lakehouse.CreateOptions{Schema: decode.LandedSchema(c.ArrowSchema()), PartitionBy: c.PartitionBy()})
+	landed, err := t.create(ctx, name, lakehouse.CreateOptions{Schema: connectors.LandedSchema(c), PartitionBy: c.PartitionBy()})
+	if _, ok := errors.AsType[*lakehouse.SchemaError](err); ok {
+		return nil, activities.SchemaProblems(c, name, err)
+	}
 	if err != nil {
 		return nil, err
 	}
