@@ -1,8 +1,13 @@
-// Package interop holds the tests that let other readers open tables which
-// Tidemill wrote: delta-rs (the Python package deltalake) and DuckDB's own
-// Parquet reader. What they read must be, value for value, what `tidemill sql`
-// shows, with and without filters that prune files; and what delta-rs appends,
-// Tidemill must read.
+// Package interop holds the tests that let other engines open the tables that
+// Tidemill writes, and Tidemill the tables that they write.
+//
+// The engines are delta-rs (the Python package deltalake, with Arrow's dataset and with
+// DataFusion), DuckDB with its delta extension, Polars, and Spark with Delta. They run
+// as Python processes that answer calls (engine.py); what they read comes back as Arrow
+// files, so that one function tells whether rows are the same, and filters come as data,
+// which every engine puts into its own language and Go judges by itself.
+//
+// interop_test.go does the same with what the whole product wrote, and with `tidemill sql`.
 //
 // There is only test code here, and the Python beside it.
 package interop

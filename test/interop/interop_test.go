@@ -167,11 +167,7 @@ type lake struct {
 
 func start(t *testing.T) *lake {
 	t.Helper()
-	python := filepath.Join(product.Root(), "tools", "venv", "bin", "python")
-	if _, err := os.Stat(python); err != nil {
-		testserver.Missing(t, "no Python with the readers: %v; make it with: python3 -m venv tools/venv && tools/venv/bin/pip install -r .ci/requirements.txt", err)
-	}
-	l := &lake{t: t, binary: product.Binary{Path: testserver.Tidemill(t)}, python: python}
+	l := &lake{t: t, binary: product.Binary{Path: testserver.Tidemill(t)}, python: testserver.Python(t)}
 	l.dir = product.Project{
 		"tidemill.yaml":          "project: lake\n",
 		"connectors/plain.yaml":  connector("plain"),
