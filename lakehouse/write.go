@@ -84,7 +84,7 @@ func (t *Table) writeFile(ctx context.Context, meta *metadata, p part, tags map[
 	}
 	f := File{
 		Path: p.dir + "part-00000-" + uuid.NewString() + ".c000.snappy.parquet", PartitionValues: p.values,
-		Size: int64(buf.Len()), Rows: p.rec.NumRows(), Stats: delta.Stats(p.rec), Tags: tags,
+		Size: int64(buf.Len()), Rows: p.rec.NumRows(), Stats: delta.Stats(p.rec), Tags: withWriter(tags),
 		ModTime: t.opt.now().Truncate(time.Millisecond).UTC(), meta: meta, written: t.opt.now(),
 	}
 	encoded := t.opt.now()
