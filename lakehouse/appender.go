@@ -47,6 +47,11 @@ type AppenderOptions struct {
 	Fault func(point string)
 }
 
+const (
+	defaultKeyWindow = 24 * time.Hour
+	defaultMaxKeys   = 200_000
+)
+
 // ErrClosed: the Appender was closed.
 var ErrClosed = errors.New("appender is closed")
 
@@ -82,10 +87,10 @@ func NewAppender(t *Table, o AppenderOptions) *Appender {
 	}
 	def(&o.MaxConcurrentWrites, max(4, 2*runtime.GOMAXPROCS(0)))
 	def(&o.MaxGroup, 256)
-	def(&o.MaxKeys, 200_000)
+	def(&o.MaxKeys, defaultMaxKeys)
 	def(&o.MaxEphemeral, 10_000)
 	if o.KeyWindow <= 0 {
-		o.KeyWindow = 24 * time.Hour
+		o.KeyWindow = defaultKeyWindow
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)

@@ -40,8 +40,8 @@
 // Most batches extend a span. One that overtook another is only in its tag until the gap
 // is closed. Gaps that never close, since a source skips offsets or a user's processor
 // dropped rows, are closed by the source side's word ([Append].Settled): it makes
-// the span longer, in memory and with the next commit's txn. Files that replace others
-// carry their tags on ([MergeTags]).
+// the span longer, in memory and with the next commit's txn. A file that replaces others
+// carries their ranges on, but for those that a span has by then.
 //
 // An append then goes like this. The caller's goroutine leaves out the rows that are
 // known to be in, encodes the rest and stores the file. The file queues. One commit at a
@@ -63,7 +63,8 @@
 // Partitions whose name begins with "~" are of sources that cannot deliver again after
 // a restart: their offsets are remembered in memory only. Those that begin with "#"
 // stand for idempotency keys: they are in tags, never in a txn, and are
-// remembered for AppenderOptions.KeyWindow.
+// remembered for AppenderOptions.KeyWindow. A file that replaces others says in its tag
+// "tidemill.keys_at" when the newest of its keys came in.
 //
 // # Memory
 //

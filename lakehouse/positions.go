@@ -4,6 +4,7 @@ import (
 	"container/list"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/tidemill/tidemill/internal/batch"
@@ -32,13 +33,23 @@ func (p *positions) sync(t *Table, s *Snapshot, now time.Time) {
 	if p.version >= s.version {
 		return
 	}
+	// Of the keys the latest stay, and a file that replaced others comes after files with
+	// newer ones: they are taken in by their age.
+	var keyed []File
+	add := func(f File) {
+		if strings.Contains(f.Tags[TagRanges], `"#`) {
+			keyed = append(keyed, f)
+		} else {
+			p.addFile(f, now)
+		}
+	}
 	changes := t.recent(p.version, s.version)
 	if int64(len(changes)) < s.version-p.version {
 		for x := range s.Txns() {
 			p.addTxn(x)
 		}
 		for f := range s.Files() {
-			p.addFile(f, now)
+			add(f)
 		}
 	}
 	for _, c := range changes {
@@ -46,8 +57,12 @@ func (p *positions) sync(t *Table, s *Snapshot, now time.Time) {
 			p.addTxn(x)
 		}
 		for _, f := range c.Adds {
-			p.addFile(f, now)
+			add(f)
 		}
+	}
+	slices.SortStableFunc(keyed, func(a, b File) int { return keysAt(a).Compare(keysAt(b)) })
+	for _, f := range keyed {
+		p.addFile(f, now)
 	}
 	p.version = s.version
 }
@@ -71,11 +86,10 @@ func (p *positions) addFile(f File, now time.Time) {
 	if err != nil {
 		return
 	}
+	at := keysAt(f)
 	for part, set := range c {
-		if batch.Keyed(part) && now.Sub(f.ModTime) > p.keyed.window {
-			delete(c, part)
-		} else {
-			p.addSet(part, set, f.ModTime)
+		if !batch.Keyed(part) || now.Sub(at) <= p.keyed.window {
+			p.addSet(part, set, at)
 		}
 	}
 }

@@ -119,39 +119,6 @@ func TestOldTagsAreRead(t *testing.T) {
 	}
 }
 
-// TestCompactionKeepsRanges: files that replace others carry on what came in with them.
-func TestCompactionKeepsRanges(t *testing.T) {
-	store := mem.New()
-	tbl := mustCreate(t, store, CreateOptions{})
-	a := NewAppender(tbl, AppenderOptions{})
-	mustAppend(t, a, perRow("p", 0, 4))
-	mustAppend(t, a, perRow("p", 10, 14))
-	mustAppend(t, a, perRow("p", 20, 24))
-	old := slices.Collect(tbl.Snapshot().Files())
-	tags, err := MergeTags(old, map[string]string{"x": "y"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	rec := rows(memory.DefaultAllocator, perRow("p", 0, 4), perRow("p", 10, 14), perRow("p", 20, 24))
-	defer rec.Release()
-	files, err := tbl.WriteFiles(t.Context(), rec, tags)
-	if err != nil {
-		t.Fatal(err)
-	}
-	mustCommit(t, tbl, Commit{Adds: files, Removes: old, Rearranged: true})
-	for range 2*tailLen + 10 {
-		mustCommit(t, tbl, Commit{})
-	}
-	b := NewAppender(mustOpen(t, store), AppenderOptions{})
-	if out := mustAppend(t, b, perRow("p", 0, 29)); out.Rows != 15 {
-		t.Errorf("%+v", out)
-	}
-	wantIDs(t, b.t, perRow("p", 0, 29))
-	if files[0].Tags["x"] != "y" {
-		t.Error("the compaction's own tag is lost")
-	}
-}
-
 // TestSettledIsWrittenOnce: a source's word that the log has already is not repeated, and
 // that of a source that cannot replay stays in memory.
 func TestSettledIsWrittenOnce(t *testing.T) {

@@ -4,8 +4,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/tidemill/tidemill/internal/batch"
 	"github.com/tidemill/tidemill/lakehouse/delta"
@@ -37,13 +39,20 @@ func rangesTag(c batch.Claims) string {
 
 // Ranges returns the source offsets that came in with a file, from its tags.
 func Ranges(f File) (batch.Claims, error) {
-	tag := f.Tags[TagRanges]
+	c, err := parseRanges(f.Tags[TagRanges])
+	if err != nil {
+		return nil, &inputError{f.Path, err}
+	}
+	return c, nil
+}
+
+func parseRanges(tag string) (batch.Claims, error) {
 	if tag == "" {
 		return nil, nil
 	}
 	var in map[string][][2]int64
 	if err := json.Unmarshal([]byte(tag), &in); err != nil {
-		return nil, fmt.Errorf("file %s: tag %s: %w", f.Path, TagRanges, err)
+		return nil, fmt.Errorf("tag %s: %w", TagRanges, err)
 	}
 	out := make(batch.Claims, len(in))
 	for p, list := range in {
@@ -56,19 +65,64 @@ func Ranges(f File) (batch.Claims, error) {
 	return out, nil
 }
 
-// MergeTags returns the tags for a file that takes the place of others, as a compaction
-// writes it: their offset ranges together. Without them the log would forget what
-// came in out of order.
-func MergeTags(files []File, extra map[string]string) (map[string]string, error) {
-	all := batch.Claims{}
+// TagKeysAt is the tag of a file that replaces others with idempotency keys: when the
+// newest of its keys came in, in ms since 1970. Other files' keys are as old as the file.
+const TagKeysAt = "tidemill.keys_at"
+
+// keysAt returns when a file's idempotency keys came in.
+func keysAt(f File) time.Time {
+	if ms, err := strconv.ParseInt(f.Tags[TagKeysAt], 10, 64); err == nil {
+		return time.UnixMilli(ms)
+	}
+	return f.ModTime
+}
+
+// keysKept says which idempotency keys are remembered.
+type keysKept struct {
+	window time.Duration
+	limit  int // of how many, the newest
+}
+
+// mergeTags returns the tags for a file that takes the place of others: what the log has
+// to remember of where their rows came from. Offsets that covered has are remembered
+// without it, as the log's spans are. Keys from before the window are forgotten, and so
+// are the oldest files' if there are too many. The files' other tags are not carried on.
+func mergeTags(files []File, covered batch.Claims, keep keysKept, now time.Time) (map[string]string, error) {
+	files = slices.Clone(files)
+	slices.SortStableFunc(files, func(a, b File) int { return keysAt(b).Compare(keysAt(a)) })
+	all, keys, newest := batch.Claims{}, 0, time.Time{}
 	for _, f := range files {
 		c, err := Ranges(f)
 		if err != nil {
 			return nil, err
 		}
-		all.Add(c)
+		at := keysAt(f)
+		for part, set := range c {
+			if batch.Keyed(part) {
+				if now.Sub(at) > keep.window || keys >= keep.limit && all[part] == nil {
+					continue
+				}
+				if all[part] == nil {
+					keys++
+				}
+				if at.After(newest) {
+					newest = at
+				}
+			}
+			all[part] = all[part].AddSet(set)
+		}
 	}
-	return tagsWith(extra, all), nil
+	for part, set := range all {
+		for _, v := range covered[part] {
+			set = set.Remove(v)
+		}
+		all[part] = set
+	}
+	tags := tagsWith(map[string]string{}, all)
+	if keys > 0 {
+		tags[TagKeysAt] = strconv.FormatInt(newest.UnixMilli(), 10)
+	}
+	return tags, nil
 }
 
 func tagsWith(tags map[string]string, c batch.Claims) map[string]string {
