@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"slices"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -135,6 +136,9 @@ func (t *Table) commit(ctx context.Context, plan func(*Snapshot) (*Commit, error
 			return 0, fmt.Errorf("commit to table %s: %w", t.root, err)
 		}
 	}
+	if err := t.turns.yield(ctx, t.Snapshot()); err != nil {
+		return 0, fmt.Errorf("commit to table %s: %w", t.root, err)
+	}
 	for {
 		s := t.Snapshot()
 		c, err := plan(s)
@@ -153,10 +157,12 @@ func (t *Table) commit(ctx context.Context, plan func(*Snapshot) (*Commit, error
 			}
 		}
 		version := s.version + 1
+		began := time.Now()
 		won, err := t.attempt(ctx, version, t.actions(c), c)
 		if err != nil {
 			return 0, fmt.Errorf("commit version %d of table %s: %w", version, t.root, err)
 		}
+		t.turns.note(version, won, time.Since(began))
 		if won {
 			return version, nil
 		}

@@ -28,6 +28,7 @@ type Table struct {
 	opt   options
 
 	committing chan struct{} // holds a token while a commit is under way
+	turns      turns         // guarded by committing
 
 	auto autoCheckpoint
 

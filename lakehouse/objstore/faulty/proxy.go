@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/httputil"
@@ -23,6 +24,7 @@ const (
 	DropAnswer               // let the server do it, then close the connection without an answer
 	Unavailable              // answer 503 without asking the server
 	Conflict                 // answer 409 ConditionalRequestConflict without asking the server
+	Internal                 // answer 500 InternalError without asking the server
 	Stall                    // hold the request until the client gives up or the proxy closes
 )
 
@@ -32,6 +34,8 @@ type ProxyOptions struct {
 	Match func(*http.Request) bool
 	// Fault decides about the n-th matching request, from 1; nil passes all.
 	Fault func(n int64, r *http.Request) Fault
+	// Latency is how long a matching request waits before anything else; nil: not at all.
+	Latency func(n int64, r *http.Request) time.Duration
 	// Overwrite, if set, carries out the conditional writes: of content to path
 	// ("/bucket/key"), unconditionally. The server then looks like one that does not
 	// know conditional writes. (To drop the header would break the request's signature.)
@@ -87,7 +91,10 @@ type dropKey struct{}
 var errDropped = errors.New("answer dropped")
 
 func (p *Proxy) serve(next http.Handler, w http.ResponseWriter, r *http.Request) {
-	fault, overwrite := p.decide(r)
+	fault, delay, overwrite := p.decide(r)
+	if delay > 0 {
+		_ = sleep(r.Context(), delay)
+	}
 	switch fault {
 	case DropRequest:
 		panic(http.ErrAbortHandler)
@@ -99,6 +106,9 @@ func (p *Proxy) serve(next http.Handler, w http.ResponseWriter, r *http.Request)
 		return
 	case Conflict:
 		answer(w, http.StatusConflict, "ConditionalRequestConflict")
+		return
+	case Internal:
+		answer(w, http.StatusInternalServerError, "InternalError")
 		return
 	case Stall:
 		select {
@@ -126,18 +136,22 @@ func answer(w http.ResponseWriter, status int, code string) {
 	_, _ = fmt.Fprintf(w, "<Error><Code>%s</Code><Message>injected failure</Message></Error>", code)
 }
 
-// decide is what to do with r: the fault, and how to carry out a conditional write.
-func (p *Proxy) decide(r *http.Request) (Fault, func(context.Context, string, []byte) error) {
+// decide is what to do with r: the fault, the wait, and how to carry out a conditional write.
+func (p *Proxy) decide(r *http.Request) (Fault, time.Duration, func(context.Context, string, []byte) error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.opts.Match != nil && !p.opts.Match(r) {
-		return Pass, p.opts.Overwrite
+		return Pass, 0, p.opts.Overwrite
 	}
 	p.n++
-	if p.opts.Fault == nil {
-		return Pass, p.opts.Overwrite
+	fault, delay := Pass, time.Duration(0)
+	if p.opts.Fault != nil {
+		fault = p.opts.Fault(p.n, r)
 	}
-	return p.opts.Fault(p.n, r), p.opts.Overwrite
+	if p.opts.Latency != nil {
+		delay = p.opts.Latency(p.n, r)
+	}
+	return fault, delay, p.opts.Overwrite
 }
 
 // Set replaces the options and starts counting anew.
@@ -169,6 +183,47 @@ func Nth(n int64, f Fault) func(int64, *http.Request) Fault {
 		return Pass
 	}
 }
+
+// Rates are the probabilities of faults of a bad network and an overloaded server.
+type Rates struct {
+	DropRequest, DropAnswer, Unavailable, Internal float64
+	Conflict                                       float64 // of conditional writes only
+}
+
+// Random is a ProxyOptions.Fault that draws a fault for each request, by its number.
+func Random(seed uint64, o Rates) func(int64, *http.Request) Fault {
+	return func(n int64, r *http.Request) Fault {
+		x := draw(seed, n)
+		for _, c := range []struct {
+			rate  float64
+			fault Fault
+		}{{o.DropRequest, DropRequest}, {o.DropAnswer, DropAnswer}, {o.Unavailable, Unavailable}, {o.Internal, Internal}, {o.Conflict, Conflict}} {
+			if x < c.rate {
+				if c.fault == Conflict && !Conditional(r) {
+					return Pass
+				}
+				return c.fault
+			}
+			x -= c.rate
+		}
+		return Pass
+	}
+}
+
+// Jitter is a ProxyOptions.Latency: most requests wait up to usual, one in a hundred up
+// to ten times as long.
+func Jitter(seed uint64, usual time.Duration) func(int64, *http.Request) time.Duration {
+	return func(n int64, _ *http.Request) time.Duration {
+		x := draw(seed^0x6c6174, n)
+		if x < 0.01 {
+			return time.Duration(x * 1000 * float64(usual))
+		}
+		return time.Duration(x * float64(usual))
+	}
+}
+
+// draw is a number in [0,1) for the n-th request.
+func draw(seed uint64, n int64) float64 { return rand.New(rand.NewPCG(seed, uint64(n))).Float64() }
 
 // Conditional is a ProxyOptions.Match for conditional writes.
 func Conditional(r *http.Request) bool {
