@@ -39,8 +39,8 @@ func mustCompact(t *testing.T, tbl *Table, o CompactOptions) Compacted {
 
 func files(tbl *Table) []File { return slices.Collect(tbl.Snapshot().Files()) }
 
-// column returns a file's values of a column as texts, in their order.
-func column(t *testing.T, tbl *Table, f File, name string) []string {
+// columnOf returns a file's values of a column as texts, in their order.
+func columnOf(t *testing.T, tbl *Table, f File, name string) []string {
 	t.Helper()
 	rec, err := tbl.ReadFile(t.Context(), f)
 	if err != nil {
@@ -244,7 +244,7 @@ func TestCompactKeepsOrder(t *testing.T) {
 		}
 	}
 	mustCompact(t, tbl, anything())
-	if got := column(t, tbl, files(tbl)[0], batch.ColOffset); len(files(tbl)) != 1 || !slices.Equal(got, want) {
+	if got := columnOf(t, tbl, files(tbl)[0], batch.ColOffset); len(files(tbl)) != 1 || !slices.Equal(got, want) {
 		t.Errorf("%d files, rows %v, want %v", len(files(tbl)), got, want)
 	}
 }
@@ -311,7 +311,7 @@ func TestCompactPartitions(t *testing.T) {
 				v = *p
 			}
 			out[v] += f.Rows
-			if got := column(t, tbl, f, "country"); slices.ContainsFunc(got, func(s string) bool { return s != v && (s != "(null)" || v != "<null>") }) {
+			if got := columnOf(t, tbl, f, "country"); slices.ContainsFunc(got, func(s string) bool { return s != v && (s != "(null)" || v != "<null>") }) {
 				t.Errorf("partition %q has rows of %q", v, got)
 			}
 		}
