@@ -64,7 +64,7 @@ func (f *File) pathInLog() string {
 	if f.logPath != "" {
 		return f.logPath
 	}
-	return f.Path
+	return delta.EncodePath(f.Path)
 }
 
 // numRecords reads the row count out of statistics, which we write first.

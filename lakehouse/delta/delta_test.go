@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"net/url"
 	"reflect"
 	"strings"
 	"testing"
@@ -341,12 +342,20 @@ func TestPaths(t *testing.T) {
 		}
 	}
 	seen := map[string]string{}
-	for _, v := range []string{"DE", "a b", "a_b", "a/b", "../..", "ü", strings.Repeat("x", 300), strings.Repeat("x", 299)} {
+	long := strings.Repeat("x", 300)
+	for _, v := range []string{"DE", "a b", "a_b", "a/b", "a%2Fb", "../..", "ü", strings.Repeat("漢", 16), strings.Repeat("漢", 17), long, long[1:], "a-" + long} {
 		d := PartitionDir("c", &v)
-		if other, ok := seen[d]; ok || len(d) > 100 || strings.Trim(d, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._=-") != "" {
+		if other, ok := seen[d]; ok || len(d) > 2+maxDirValue || strings.Trim(d, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._=-%") != "" {
 			t.Errorf("%q and %q: %s", v, other, d)
 		}
 		seen[d] = v
+		// Who reads the directory finds the value, but for the long ones.
+		if back, err := url.PathUnescape(d); len(v) < 50 && (err != nil || back != "c="+v) {
+			t.Errorf("%q: %s stands for %q, %v", v, d, back, err)
+		}
+		if path, err := DecodePath(EncodePath(d + "/a.parquet")); err != nil || path != d+"/a.parquet" {
+			t.Errorf("%s: %s, %v", d, path, err)
+		}
 	}
 	if PartitionDir("c", nil) != "c=__HIVE_DEFAULT_PARTITION__" || PartitionDir("d", ptr("2026-01-01")) != "d=2026-01-01" {
 		t.Error("the usual forms")

@@ -125,33 +125,52 @@ func partitionAppender(b array.Builder, s string) (func(), error) {
 }
 
 // PartitionDir returns the directory of a partition value, such as "d=2026-01-01". The
-// name is for people and for readers of directories; the value that counts is in
-// partitionValues. It has only characters that need no encoding in a path: a value
-// with others is shortened and given a hash.
+// value that counts is in partitionValues, but Polars and readers of directories take it
+// from here, so it is written as Hive does: what is not a letter, a digit or one of "._-"
+// has the form %XX. A value that makes too long a name is cut and given a hash.
 func PartitionDir(column string, value *string) string {
 	if value == nil {
-		return sanitize(column) + "=" + nullPartition
+		return escape(column) + "=" + nullPartition
 	}
-	return sanitize(column) + "=" + sanitize(*value)
+	return escape(column) + "=" + escape(*value)
 }
 
-const maxDirValue = 64
+// Names of directories: file systems have at most 255 bytes for one, S3 1,024 for a key.
+const (
+	maxDirValue = 150
+	cutDirValue = 64
+)
 
-func sanitize(s string) string {
-	clean := strings.Map(func(r rune) rune {
-		switch {
-		case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9', r == '.', r == '_', r == '-':
-			return r
+func escape(s string) string {
+	var b strings.Builder
+	for i := range len(s) {
+		if c := s[i]; plain(c) {
+			b.WriteByte(c)
+		} else {
+			fmt.Fprintf(&b, "%%%02X", c)
 		}
-		return '_'
-	}, s)
-	if clean == s && len(clean) <= maxDirValue {
-		return clean
+	}
+	if b.Len() <= maxDirValue {
+		return b.String()
+	}
+	cut := []byte(s[:min(len(s), cutDirValue)])
+	for i, c := range cut {
+		if !plain(c) {
+			cut[i] = '_'
+		}
 	}
 	h := fnv.New64a()
 	h.Write([]byte(s))
-	return fmt.Sprintf("%.*s-%016x", maxDirValue, clean, h.Sum64())
+	return fmt.Sprintf("%s-%016x", cut, h.Sum64())
 }
+
+func plain(c byte) bool {
+	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '.' || c == '_' || c == '-'
+}
+
+// EncodePath returns a path below the table's root as it stands in the log, which
+// DecodePath takes back. Our own paths need it for the "%" of partitions.
+func EncodePath(path string) string { return (&url.URL{Path: path}).EscapedPath() }
 
 // DecodePath returns the object path below the table's root that a path of the log
 // stands for. Absolute paths (of shallow clones) are refused.
