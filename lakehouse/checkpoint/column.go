@@ -63,6 +63,9 @@ func (c *column[T]) open(d *decoder, group int) error {
 		return err
 	}
 	c.chunk, c.at, c.n, c.value = chunk, 0, 0, 0
+	if c.max == 0 {
+		return fmt.Errorf("column %s: every row has one, so rows are no actions", c.name)
+	}
 	if c.read = readFunc[T](chunk); c.read == nil {
 		return fmt.Errorf("column %s: %s is not the type that it has in a checkpoint", c.name, chunk.Type())
 	}
@@ -122,26 +125,31 @@ func (c *column[T]) fill() bool {
 		err = c.chunk.Err()
 	}
 	c.at, c.n, c.value = 0, int(levels), 0
-	if c.max == 0 {
-		clear(c.defs[:c.n])
-	}
-	if !c.repeated {
-		clear(c.reps[:c.n])
-	}
-	values := 0
-	for _, def := range c.defs[:c.n] {
-		if def == c.max {
-			values++
-		}
-	}
-	if err == nil && values != read {
-		err = fmt.Errorf("%d values where its levels have %d", read, values)
+	if err == nil {
+		err = c.check(read)
 	}
 	if err != nil {
 		*c.err = fmt.Errorf("column %s: %w", c.name, err)
 		c.n = 0
 	}
 	return c.n > 0
+}
+
+// check compares what was read with itself.
+func (c *column[T]) check(read int) error {
+	values := 0
+	for i, def := range c.defs[:c.n] {
+		if def == c.max {
+			values++
+		}
+		if def > c.max || c.repeated && c.reps[i] > 1 {
+			return fmt.Errorf("level %d,%d", def, c.reps[i])
+		}
+	}
+	if values != read {
+		return fmt.Errorf("%d values where its levels have %d", read, values)
+	}
+	return nil
 }
 
 // next returns the next level of the column, and its value if the level is max.

@@ -3,12 +3,10 @@ package checkpoint
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
 
-	"github.com/apache/arrow/go/v17/arrow/memory"
 	"github.com/apache/arrow/go/v17/parquet"
 	"github.com/apache/arrow/go/v17/parquet/file"
 
@@ -59,6 +57,7 @@ type decoder struct {
 	ctx      context.Context //nolint:containedctx // lives as long as one call
 	data     []byte
 	v        Visitor
+	mem      *bounded
 	r        *file.Reader
 	state    *State
 	tally    tally
@@ -69,7 +68,8 @@ type decoder struct {
 }
 
 func (d *decoder) decode() (*State, error) {
-	props := parquet.NewReaderProperties(&bounded{limit: 64<<20 + 1024*len(d.data)})
+	d.mem = &bounded{limit: 64<<20 + 1024*len(d.data)}
+	props := parquet.NewReaderProperties(d.mem)
 	r, err := file.NewParquetReader(bytes.NewReader(d.data), file.WithReadProps(props))
 	if err != nil {
 		return nil, err
@@ -77,6 +77,9 @@ func (d *decoder) decode() (*State, error) {
 	defer r.Close()
 	d.r = r
 	if err := d.readState(); err != nil {
+		return nil, err
+	}
+	if err := d.countRows(); err != nil {
 		return nil, err
 	}
 	for _, step := range []func() error{d.protocols, d.refuseV2, d.metadata, d.txns, d.adds, d.removes} {
@@ -96,19 +99,36 @@ func (d *decoder) decode() (*State, error) {
 func (d *decoder) readState() error {
 	kv := d.r.MetaData().KeyValueMetadata()
 	text, sum := kv.FindValue(stateKey), kv.FindValue(sumKey)
-	if text == nil && sum == nil {
+	switch by := d.r.MetaData().GetCreatedBy(); {
+	case text == nil && sum == nil && by != createdBy:
 		return nil
+	case text == nil || sum == nil || by != createdBy:
+		return errors.New("damaged file: it has only a part of its own description")
 	}
-	if text == nil || sum == nil {
-		return errors.New("damaged file: it has only half of its own description")
+	at, err := sumPosition(d.data)
+	if err != nil {
+		return fmt.Errorf("damaged file: %w", err)
 	}
-	footer := int(binary.LittleEndian.Uint32(d.data[len(d.data)-8:]))
-	if got := checksum(d.data[:len(d.data)-8-footer], []byte(*text)); got != *sum {
+	if got := checksum(d.data, at); got != *sum {
 		return fmt.Errorf("damaged file: its checksum is %s, it says %s", got, *sum)
 	}
 	d.state = &State{}
 	if err := json.Unmarshal([]byte(*text), d.state); err != nil {
 		return fmt.Errorf("its state: %w", err)
+	}
+	return nil
+}
+
+// countRows refuses more rows than a file of its size can have: every action has a name
+// of its own, so it takes some bits even if it is well compressed.
+func (d *decoder) countRows() error {
+	left := 1<<20 + 64*int64(len(d.data))
+	for g := range d.r.NumRowGroups() {
+		n := d.r.RowGroup(g).NumRows()
+		if n < 0 || n > left {
+			return fmt.Errorf("damaged file: %d rows in row group %d", n, g)
+		}
+		left -= n
 	}
 	return nil
 }
@@ -188,7 +208,12 @@ func (d *decoder) chunk(group, index int) (file.ColumnChunkReader, error) {
 	if start < 4 || size < 0 || start > int64(len(d.data)) || size > int64(len(d.data))-start {
 		return nil, fmt.Errorf("damaged file: column %s lies at byte %d, %d long", m.PathInSchema(), start, size)
 	}
-	return g.Column(index)
+	if m.CryptoMetadata() != nil {
+		return nil, fmt.Errorf("column %s is encrypted", m.PathInSchema())
+	}
+	column := d.r.MetaData().Schema.Column(index)
+	p := &pages{column: column, data: d.data[start : start+size], left: m.NumValues(), codec: m.Compression(), limit: d.mem.limit}
+	return file.NewColumnReader(column, p, d.mem, d.r.BufferPool()), nil
 }
 
 // absent says whether the file knows that a row group has no value of a column.
@@ -279,26 +304,4 @@ func visit[T any](d *decoder, f func(T) error, action T) error {
 	d.visitErr = f(action)
 	d.visiting = false
 	return d.visitErr
-}
-
-// bounded refuses what a damaged length asks for: there is no recovering from want of memory.
-type bounded struct {
-	memory.GoAllocator
-	limit int
-}
-
-func (b *bounded) Allocate(size int) []byte {
-	b.check(size)
-	return b.GoAllocator.Allocate(size)
-}
-
-func (b *bounded) Reallocate(size int, old []byte) []byte {
-	b.check(size)
-	return b.GoAllocator.Reallocate(size, old)
-}
-
-func (b *bounded) check(size int) {
-	if size > b.limit {
-		panic(fmt.Sprintf("%d bytes in a page", size))
-	}
 }

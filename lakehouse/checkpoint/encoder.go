@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"maps"
 	"math"
 	"slices"
@@ -16,6 +15,7 @@ import (
 	"github.com/apache/arrow/go/v17/parquet/file"
 
 	"github.com/tidemill/tidemill/lakehouse/delta"
+	_ "github.com/tidemill/tidemill/lakehouse/parquet" // its zstd: the library's own makes a compressor for every page
 )
 
 const (
@@ -25,10 +25,9 @@ const (
 	createdBy    = "tidemill"
 
 	stateKey = "tidemill.state" // key-value metadata: the State as JSON
-	sumKey   = "tidemill.sum"   // CRC-32C of all before the footer and of the state's JSON, in hexadecimal
+	sumKey   = "tidemill.sum"   // CRC-32C of the file, in hexadecimal, with noSum in its own place
+	noSum    = "00000000"
 )
-
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // Info counts what a checkpoint holds.
 type Info struct{ Actions, Adds, Removes int64 }
@@ -46,12 +45,13 @@ type Encoder struct {
 	info   Info
 	counts [numKinds]int64
 	tally  tally
+	group  int // actions of a row group
 	err    error
 }
 
 // NewEncoder begins a checkpoint.
 func NewEncoder() *Encoder {
-	e := &Encoder{}
+	e := &Encoder{group: groupActions}
 	e.w = file.NewParquetWriter(&e.out, newSchema(), file.WithWriterProps(properties()))
 	for i := range e.leaves {
 		c := e.w.Schema.Column(i)
@@ -237,7 +237,7 @@ func (e *Encoder) took(k kind, size int) error {
 	for _, n := range e.rows {
 		rows += n
 	}
-	if rows < groupActions && e.texts < groupBytes {
+	if rows < e.group && e.texts < groupBytes {
 		return nil
 	}
 	return e.fail(e.flush())
@@ -316,13 +316,18 @@ func (e *Encoder) finish(state State) (info Info, err error) {
 	if err := e.w.AppendKeyValueMetadata(stateKey, string(text)); err != nil {
 		return info, err
 	}
-	if err := e.w.AppendKeyValueMetadata(sumKey, checksum(e.out.Bytes(), text)); err != nil {
+	if err := e.w.AppendKeyValueMetadata(sumKey, noSum); err != nil {
 		return info, err
 	}
+	if err := e.w.Close(); err != nil {
+		return info, err
+	}
+	file := e.out.Bytes()
+	at, err := sumPosition(file)
+	if err != nil {
+		return info, err
+	}
+	copy(file[at:], checksum(file, at))
 	e.info.Adds, e.info.Removes = e.counts[kindAdd], e.counts[kindRemove]
-	return e.info, e.w.Close()
-}
-
-func checksum(body, state []byte) string {
-	return fmt.Sprintf("%08x", crc32.Update(crc32.Checksum(body, castagnoli), castagnoli, state))
+	return e.info, nil
 }

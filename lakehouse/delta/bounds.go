@@ -125,7 +125,7 @@ func (b *decimals) add(col arrow.Array, valid []bool) {
 }
 
 func (b *decimals) text() (lo, hi []byte, ok bool) {
-	return appendDecimal(nil, b.lo, b.scale), appendDecimal(nil, b.hi, b.scale), true
+	return AppendDecimal(nil, b.lo, b.scale), AppendDecimal(nil, b.hi, b.scale), true
 }
 
 type booleans struct{ lo, hi bool }

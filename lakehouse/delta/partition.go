@@ -63,7 +63,7 @@ func PartitionValue(col arrow.Array, i int) (*string, error) {
 	case *array.Timestamp:
 		s = time.UnixMicro(int64(a.Value(i))).UTC().Format(partitionTimeLayout)
 	case *array.Decimal128:
-		s = string(appendDecimal(nil, a.Value(i), a.DataType().(*arrow.Decimal128Type).Scale))
+		s = string(AppendDecimal(nil, a.Value(i), a.DataType().(*arrow.Decimal128Type).Scale))
 	default:
 		return nil, CheckPartitionType(col.DataType())
 	}
@@ -187,8 +187,8 @@ func DecodePath(path string) (string, error) {
 	return p, nil
 }
 
-// appendDecimal appends the exact decimal text of a value.
-func appendDecimal(dst []byte, v decimal128.Num, scale int32) []byte {
+// AppendDecimal appends the exact decimal text of a value, which is v / 10^scale.
+func AppendDecimal(dst []byte, v decimal128.Num, scale int32) []byte {
 	n := v.BigInt()
 	if n.Sign() < 0 {
 		dst = append(dst, '-')
