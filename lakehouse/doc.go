@@ -66,6 +66,45 @@
 // remembered for AppenderOptions.KeyWindow. A file that replaces others says in its tag
 // "tidemill.keys_at" when the newest of its keys came in.
 //
+// # A log that does not grow old
+//
+// At a few commits a second, a log has a hundred thousand entries a day. So:
+//
+//   - A Table that commits writes a checkpoint, the table's state as one object, every
+//     delta.checkpointInterval commits (100) or 60 s, in the background. Reading begins at
+//     the newest checkpoint that is whole: _last_checkpoint says where to list from, a
+//     listing says what is there, and the checkpoint says of itself what it must hold
+//     (package checkpoint). One that is torn, edited or another version's is passed over
+//     for an older one, named in the log, and made up for by the next.
+//   - Knowing a version, a Table finds the next by asking for it. A refresh costs the
+//     new commits, a cold open one checkpoint and its tail.
+//   - [Table.CleanLog] deletes what is older than delta.logRetentionDuration and than a
+//     checkpoint that was just read and found whole, the oldest first. Of checkpoints
+//     that are older than ten minutes one an hour is kept meanwhile.
+//   - [Table.Compact] makes large files of small ones, [Table.Expire] takes rows out that
+//     are too old, [Table.Vacuum] deletes the files of neither, [Table.Restore] brings a
+//     version's rows back. All of them are commits like others, or deletions of what no
+//     version in retention names.
+//
+// Whoever deletes goes by the store's clock, or by ours if that is behind. Three rules
+// keep those who are slow safe from it:
+//
+//   - A writer does not commit files that it stored longer ago than half of
+//     delta.deletedFileRetentionDuration, since vacuuming may take them for left over.
+//   - A writer that has not looked at the log for a quarter of its retention (ten minutes
+//     at most) lists it first; if that much time passes in the middle of a commit, the
+//     commit counts only if the one before it is still there, because clean-up would
+//     have deleted that one earlier than this version.
+//   - A follower's position ([MaintainOptions].Hold) keeps the commits after it, and the
+//     files they brought, from being deleted, compacted or expired.
+//
+// What a follower sees in [Table.Changes] are new rows: the files that a compaction, a
+// delete or a restore adds had their rows in the table before.
+//
+// Tombstones, which outnumber the files, are not kept in memory: they are carried from
+// one checkpoint to the next until their files have been vacuumed. The objects
+// _tidemill_maintenance and _tidemill_clock in the log are notes that only save work.
+//
 // # Memory
 //
 // A snapshot shares its files with those before and after it; a commit costs what it
