@@ -88,6 +88,7 @@ func TestInputs(t *testing.T) {
 		{workflows.RegisterModel, workflows.RegisterModelInput{Name: "Fraud!", File: "f.onnx"}, `input: "name" is "Fraud!", want a letter`},
 		{workflows.RegisterModel, workflows.RegisterModelInput{Name: "fraud"}, `input: "file" is missing`},
 		{workflows.RegisterModel, workflows.RegisterModelInput{Name: "fraud", File: "f.onnx", Alias: "A b"}, `input: "alias" is "A b"`},
+		{workflows.Rescore, workflows.RescoreInput{}, `input: "table" is missing`},
 		{workflows.RecoverBatch, with(func(in *workflows.RecoverBatchInput) { in.Table = "" }), `input: "table" is missing`},
 		{workflows.RecoverBatch, with(func(in *workflows.RecoverBatchInput) { in.Part.File = "" }), `input: "part.file" is missing`},
 		{workflows.RecoverBatch, with(func(in *workflows.RecoverBatchInput) { in.Part.To = 0 }), `input: "part" is rows 0 to 0 of landed version 1`},

@@ -88,6 +88,6 @@ func newTable(g *global) *cobra.Command {
 		},
 	}
 	history.Flags().IntVarP(&limit, "limit", "n", 20, "versions to list at most (0: all)")
-	cmd.AddCommand(list, show, history)
+	cmd.AddCommand(list, show, history, newRescore(g))
 	return cmd
 }

@@ -72,11 +72,11 @@ func newWorker(t client.Client, queue string, acts *activities.Activities) worke
 		MaxConcurrentActivityTaskPollers: pollers,
 		WorkerStopTimeout:                10 * time.Second,
 	})
-	for name, fn := range map[string]any{"Pipeline": workflows.Pipeline, "RegisterModel": workflows.RegisterModel, "RecoverBatch": workflows.RecoverBatch} {
+	for name, fn := range map[string]any{"Pipeline": workflows.Pipeline, "RegisterModel": workflows.RegisterModel, "RecoverBatch": workflows.RecoverBatch, "Rescore": workflows.Rescore} {
 		w.RegisterWorkflowWithOptions(fn, workflow.RegisterOptions{Name: name})
 	}
 	for name, fn := range map[string]any{
-		"Turn": acts.Turn, "CatchUp": acts.CatchUp, "Recover": acts.Recover,
+		"Turn": acts.Turn, "CatchUp": acts.CatchUp, "Recover": acts.Recover, "Rescore": acts.Rescore,
 		"InspectModel": acts.InspectModel, "GateModel": acts.GateModel, "PublishModel": acts.PublishModel, "MoveAlias": acts.MoveAlias,
 	} {
 		w.RegisterActivityWithOptions(fn, activity.RegisterOptions{Name: name})
