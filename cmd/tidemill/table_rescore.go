@@ -7,11 +7,11 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/tidemill/tidemill/internal/app"
-	"github.com/tidemill/tidemill/workflows"
 )
 
 func newRescore(g *global) *cobra.Command {
-	var in workflows.RescoreInput
+	var where string
+	var dryRun bool
 	cmd := &cobra.Command{
 		Use:   "rescore TABLE",
 		Short: "Score rows of a scored table again, by the Rescore workflow",
@@ -23,8 +23,7 @@ scored are skipped by partition and statistics.`,
 		Args:    args(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, a []string) error {
 			return g.client(cmd, func(c *app.Client) error {
-				in.Table = a[0]
-				r, err := c.Rescore(cmd.Context(), in)
+				r, err := c.Rescore(cmd.Context(), a[0], where, dryRun)
 				if err != nil {
 					return err
 				}
@@ -33,7 +32,7 @@ scored are skipped by partition and statistics.`,
 					return json.NewEncoder(out).Encode(r)
 				}
 				did := "scored again"
-				if in.DryRun {
+				if dryRun {
 					did = "to be scored again"
 				}
 				fmt.Fprintf(out, "%s: %d rows %s with %s@%d; %d files looked into, %d skipped\n", r.Table, r.Rows, did, r.Model, r.Version, r.Files, r.Skipped)
@@ -44,7 +43,7 @@ scored are skipped by partition and statistics.`,
 			})
 		},
 	}
-	cmd.Flags().StringVar(&in.Where, "where", "", "SQL condition over the scored table's columns")
-	cmd.Flags().BoolVar(&in.DryRun, "dry-run", false, "only count the rows")
+	cmd.Flags().StringVar(&where, "where", "", "SQL condition over the scored table's columns")
+	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "only count the rows")
 	return cmd
 }
