@@ -23,7 +23,7 @@ type run struct {
 	store  objstore.Store
 	ledger ledger
 
-	appends, duplicates, reads, travels, compactions, cleaned, vacuumed, checkpoints, slow atomic.Int64
+	appends, duplicates, reads, travels, compactions, cleaned, vacuumed, expired, checkpoints, slow atomic.Int64
 }
 
 func (r *run) open(ctx context.Context) (*lakehouse.Table, error) {
@@ -53,6 +53,9 @@ func (r *run) appender(ctx context.Context, me int, rnd *rand.Rand) {
 			a = lakehouse.NewAppender(t, lakehouse.AppenderOptions{})
 		}
 		p, n := me*10+rnd.IntN(3), 1+rnd.IntN(40)
+		if rnd.IntN(20) == 0 {
+			p += old
+		}
 		first := next[p]
 		switch rnd.IntN(6) {
 		case 0: // delivered again, with other boundaries
@@ -151,7 +154,11 @@ func (r *run) maintain(ctx context.Context, rnd *rand.Rand) {
 
 func (r *run) step(ctx context.Context, t *lakehouse.Table, rnd *rand.Rand) bool {
 	o := lakehouse.MaintainOptions{Hold: math.MaxInt64}
-	switch rnd.IntN(5) {
+	switch rnd.IntN(6) {
+	case 5:
+		x, err := t.Expire(ctx, lakehouse.ExpireOptions{MaintainOptions: o, Column: "ts", Before: expired})
+		r.expired.Add(x.Rows)
+		return !r.fails(ctx, "expire", err)
 	case 0:
 		c, err := t.Checkpoint(ctx)
 		if c.Written {
@@ -197,9 +204,9 @@ func TestEverythingAtOnce(t *testing.T) {
 		start(func(rnd *rand.Rand) { r.maintain(ctx, rnd) })
 	}
 	wg.Wait()
-	t.Logf("%d appends, %d duplicates dropped, %d reads, %d of earlier versions, %d slower than retention, %d compactions, %d checkpoints by hand, %d commits cleaned up, %d files vacuumed",
-		r.appends.Load(), r.duplicates.Load(), r.reads.Load(), r.travels.Load(), r.slow.Load(), r.compactions.Load(), r.checkpoints.Load(), r.cleaned.Load(), r.vacuumed.Load())
-	for what, n := range map[string]*atomic.Int64{"append": &r.appends, "duplicate": &r.duplicates, "read": &r.reads, "compaction": &r.compactions, "vacuumed file": &r.vacuumed, "cleaned-up commit": &r.cleaned} {
+	t.Logf("%d appends, %d duplicates dropped, %d reads, %d of earlier versions, %d slower than retention, %d compactions, %d rows expired, %d checkpoints by hand, %d commits cleaned up, %d files vacuumed",
+		r.appends.Load(), r.duplicates.Load(), r.reads.Load(), r.travels.Load(), r.slow.Load(), r.compactions.Load(), r.expired.Load(), r.checkpoints.Load(), r.cleaned.Load(), r.vacuumed.Load())
+	for what, n := range map[string]*atomic.Int64{"append": &r.appends, "duplicate": &r.duplicates, "read": &r.reads, "compaction": &r.compactions, "vacuumed file": &r.vacuumed, "expired row": &r.expired, "cleaned-up commit": &r.cleaned} {
 		if n.Load() == 0 && !t.Failed() {
 			t.Errorf("not a single %s: the test shows nothing", what)
 		}

@@ -99,14 +99,23 @@ func record(partition int, first int64, n int) arrow.Record {
 	now := time.Now().UnixMicro()
 	for i := range int64(n) {
 		b.Field(0).(*array.Int64Builder).Append(rowID(partition, first+i))
-		b.Field(1).(*array.TimestampBuilder).Append(arrow.Timestamp(now - (first*7919+i)%1_000_000))
+		if partition >= old {
+			b.Field(1).(*array.TimestampBuilder).Append(arrow.Timestamp(i))
+		} else {
+			b.Field(1).(*array.TimestampBuilder).Append(arrow.Timestamp(now - (first*7919+i)%1_000_000))
+		}
 		b.Field(2).(*array.StringBuilder).Append(source(partition))
 		b.Field(3).(*array.Int64Builder).Append(first + i)
 	}
 	return b.NewRecord()
 }
 
-func source(partition int) string                { return "s/" + strconv.Itoa(partition) }
+// Partitions from old on bring rows of 1970, which expire as soon as somebody looks.
+const old = 100
+
+var expired = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
+
+func source(partition int) string             { return "s/" + strconv.Itoa(partition) }
 func rowID(partition int, offset int64) int64 { return int64(partition)<<40 | offset }
 
 // ledger knows what must be in the table.
@@ -119,6 +128,9 @@ type ledger struct {
 func (l *ledger) ack(partition int, first int64, n int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if partition >= old { // they may be there, and may be gone
+		return
+	}
 	if l.acked == nil {
 		l.acked = map[int]batch.Intervals{}
 	}
@@ -153,8 +165,10 @@ func check(ctx context.Context, tbl *lakehouse.Table, s *lakehouse.Snapshot, ack
 				return rows, fmt.Errorf("version %d: row %d of %s is in it twice, again in %s", s.Version(), off, source(p), f.Path)
 			}
 			seen[p] = seen[p].Add(batch.Interval{First: off, Last: off})
+			if p < old {
+				rows++
+			}
 		}
-		rows += int64(len(ids))
 		rec.Release()
 	}
 	for p, set := range acked {
