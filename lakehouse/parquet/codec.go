@@ -6,6 +6,7 @@ import (
 	"github.com/apache/arrow/go/v17/parquet/compress"
 	"github.com/klauspost/compress/s2"
 	"github.com/klauspost/compress/zstd"
+	"github.com/pierrec/lz4/v4"
 )
 
 // snappy writes the same format as Arrow's own codec with an encoder that takes
@@ -36,6 +37,21 @@ func (zstandard) EncodeLevel(dst, src []byte, _ int) []byte {
 	return zstdEncoder().EncodeAll(src, dst[:0])
 }
 
+// lz4Raw is LZ4 in plain blocks, which newer writers have and Arrow's codecs lack. It is
+// for reading only: our files are of the other two.
+type lz4Raw struct{ compress.Codec }
+
+// lz4RawID is its number in Parquet's format.
+const lz4RawID = compress.Compression(7)
+
+func (lz4Raw) Decode(dst, src []byte) []byte {
+	n, err := lz4.UncompressBlock(src, dst[:cap(dst)])
+	if err != nil {
+		panic(err) // as Arrow's own codecs do; the Reader catches it
+	}
+	return dst[:n]
+}
+
 func init() {
 	arrows := func(c compress.Compression) compress.Codec {
 		codec, err := compress.GetCodec(c)
@@ -45,5 +61,6 @@ func init() {
 		return codec
 	}
 	compress.RegisterCodec(compress.Codecs.Snappy, snappy{arrows(compress.Codecs.Snappy)})
+	compress.RegisterCodec(lz4RawID, lz4Raw{arrows(compress.Codecs.Uncompressed)})
 	compress.RegisterCodec(compress.Codecs.Zstd, zstandard{arrows(compress.Codecs.Zstd)})
 }

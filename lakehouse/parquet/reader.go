@@ -1,7 +1,6 @@
 package parquet
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 
@@ -13,12 +12,13 @@ import (
 )
 
 // Reader reads a file's row groups one by one, with the file's own columns and types,
-// whoever wrote it. A damaged file is an error, never a panic. Not safe for concurrent
+// whoever wrote it. INT96 timestamps are timestamps in microseconds like others. A damaged file is an error, never a panic. Not safe for concurrent
 // use.
 type Reader struct {
 	r      *file.Reader
 	fr     *pqarrow.FileReader
 	schema *arrow.Schema
+	int96  []bool // by leaf column: it is a timestamp, and read as bytes; nil when none is
 }
 
 // maxBatch is how many values the decoder makes room for before it knows how many there are.
@@ -28,7 +28,7 @@ const maxBatch = 1 << 20
 // long as it is used itself.
 func NewReader(data []byte) (r *Reader, err error) {
 	defer recovered(&err)
-	pr, err := file.NewParquetReader(bytes.NewReader(data))
+	pr, int96, err := openFile(data)
 	if err != nil {
 		return nil, fmt.Errorf("decode parquet: %w", err)
 	}
@@ -51,7 +51,10 @@ func NewReader(data []byte) (r *Reader, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("decode parquet: %w", err)
 	}
-	return &Reader{pr, fr, schema}, nil
+	if int96 != nil {
+		schema = int96Schema(schema, int96)
+	}
+	return &Reader{pr, fr, schema, int96}, nil
 }
 
 // recovered turns a panic into an error: the decoder trusts lengths that it reads.
@@ -79,27 +82,50 @@ func (r *Reader) ReadGroup(ctx context.Context, i int) (arrow.Record, error) {
 	if i < 0 || i >= r.NumRowGroups() {
 		return nil, fmt.Errorf("decode parquet: row group %d of %d", i, r.NumRowGroups())
 	}
-	return r.read(ctx, []int{i}, r.GroupRows(i))
+	return r.read(ctx, []int{i}, r.all(), r.GroupRows(i))
+}
+
+// ReadColumns is ReadGroup of some columns only, by their places in Schema, in ascending
+// order. Others are not decoded.
+func (r *Reader) ReadColumns(ctx context.Context, i int, columns []int) (arrow.Record, error) {
+	if i < 0 || i >= r.NumRowGroups() {
+		return nil, fmt.Errorf("decode parquet: row group %d of %d", i, r.NumRowGroups())
+	}
+	return r.read(ctx, []int{i}, columns, r.GroupRows(i))
+}
+
+func (r *Reader) all() []int {
+	columns := make([]int, r.schema.NumFields())
+	for i := range columns {
+		columns[i] = i
+	}
+	return columns
 }
 
 // Close lets go of the file.
 func (r *Reader) Close() { _ = r.r.Close() }
 
-// read returns some row groups, which have rows rows together, as one record.
-func (r *Reader) read(ctx context.Context, groups []int, rows int64) (rec arrow.Record, err error) {
+// read returns columns of some row groups, which have rows rows together, as one record.
+func (r *Reader) read(ctx context.Context, groups, columns []int, rows int64) (rec arrow.Record, err error) {
 	defer recovered(&err)
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	leaves := make([]int, r.r.MetaData().Schema.NumColumns())
-	for i := range leaves {
-		leaves[i] = i
+	leaves, first := r.leaves(columns)
+	if err := r.checkEncodings(groups, leaves); err != nil {
+		return nil, fmt.Errorf("decode parquet: %w", err)
 	}
-	readers, schema, err := r.fr.GetFieldReaders(ctx, leaves, groups)
+	readers, _, err := r.fr.GetFieldReaders(ctx, leaves, groups)
 	if err != nil {
 		return nil, fmt.Errorf("decode parquet: %w", err)
 	}
-	cols := make([]arrow.Array, len(readers))
+	for _, cr := range readers {
+		defer cr.Release()
+	}
+	if len(readers) != len(columns) {
+		return nil, fmt.Errorf("decode parquet: %d columns where there should be %d", len(readers), len(columns))
+	}
+	fields, cols := make([]arrow.Field, len(columns)), make([]arrow.Array, len(columns))
 	defer func() {
 		for _, c := range cols {
 			if c != nil {
@@ -108,21 +134,72 @@ func (r *Reader) read(ctx context.Context, groups []int, rows int64) (rec arrow.
 		}
 	}()
 	// Column by column, and not by the decoder's own goroutines: from here a panic can be caught.
-	for i, cr := range readers {
-		defer cr.Release()
-		chunks, err := r.fr.ReadColumn(groups, cr)
-		if err == nil {
-			cols[i], err = whole(memory.DefaultAllocator, chunks)
-			chunks.Release()
-		}
+	for i, c := range columns {
+		fields[i] = r.schema.Field(c)
+		cols[i], err = r.column(groups, readers[i], fields[i].Type, first[i])
 		if err == nil && int64(cols[i].Len()) != rows {
 			err = fmt.Errorf("%d values for %d rows", cols[i].Len(), rows)
 		}
 		if err != nil {
-			return nil, fmt.Errorf("decode parquet: column %s: %w", schema.Field(i).Name, err)
+			return nil, fmt.Errorf("decode parquet: column %s: %w", fields[i].Name, err)
 		}
 	}
-	return array.NewRecord(schema, cols, rows), nil
+	return array.NewRecord(arrow.NewSchema(fields, nil), cols, rows), nil
+}
+
+// leaves returns the leaf columns of columns, and each column's first.
+func (r *Reader) leaves(columns []int) (leaves, first []int) {
+	n, next := 0, 0
+	for i, f := range r.schema.Fields() {
+		width := numLeaves(f.Type)
+		if next < len(columns) && columns[next] == i {
+			next++
+			first = append(first, n)
+			for k := range width {
+				leaves = append(leaves, n+k)
+			}
+		}
+		n += width
+	}
+	return leaves, first
+}
+
+// byteStreamSplit is the number of an encoding that the decoder lacks: it would find no
+// values, and not say why.
+const byteStreamSplit = 9
+
+func (r *Reader) checkEncodings(groups, leaves []int) error {
+	meta := r.r.MetaData()
+	for _, g := range groups {
+		for _, l := range leaves {
+			for _, e := range meta.RowGroups[g].Columns[l].MetaData.GetEncodings() {
+				if e == byteStreamSplit {
+					return fmt.Errorf("column %s is encoded as BYTE_STREAM_SPLIT, which is not supported; have its writer use another encoding", meta.Schema.Column(l).Path())
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// column returns one column of some row groups, whose first leaf is given.
+func (r *Reader) column(groups []int, cr *pqarrow.ColumnReader, t arrow.DataType, first int) (arrow.Array, error) {
+	chunks, err := r.fr.ReadColumn(groups, cr)
+	if err != nil {
+		return nil, err
+	}
+	defer chunks.Release()
+	a, err := whole(memory.DefaultAllocator, chunks)
+	if err != nil || r.int96 == nil {
+		return a, err
+	}
+	defer a.Release()
+	d, err := int96Data(a.Data(), t, r.int96[first:])
+	if err != nil {
+		return nil, err
+	}
+	defer d.Release()
+	return array.MakeFromData(d), nil
 }
 
 // Decode returns a file's rows as one record. The caller releases it. What is said of a
@@ -137,7 +214,7 @@ func Decode(ctx context.Context, data []byte) (arrow.Record, error) {
 	for i := range groups {
 		groups[i] = i
 	}
-	return r.read(ctx, groups, r.NumRows())
+	return r.read(ctx, groups, r.all(), r.NumRows())
 }
 
 // whole returns a chunked column as one array.
