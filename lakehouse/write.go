@@ -10,7 +10,6 @@ import (
 
 	"github.com/apache/arrow/go/v17/arrow"
 	"github.com/apache/arrow/go/v17/arrow/array"
-	"github.com/apache/arrow/go/v17/arrow/compute"
 	"github.com/apache/arrow/go/v17/arrow/memory"
 	"github.com/google/uuid"
 
@@ -99,110 +98,6 @@ func (t *Table) writeFile(ctx context.Context, meta *metadata, p part, tags map[
 		m.Put(t.opt.now().Sub(encoded), f.Size)
 	}
 	return f, nil
-}
-
-// ReadFile returns the rows of a file as one record with the table's columns: those of
-// its partition are filled in, and those that the file lacks are null. The caller
-// releases it.
-func (t *Table) ReadFile(ctx context.Context, f File) (arrow.Record, error) {
-	meta := t.Snapshot().meta
-	data, err := t.store.Get(ctx, f.Path)
-	if err != nil {
-		return nil, fmt.Errorf("read table %s: %w", t.root, err)
-	}
-	rec, err := parquet.Decode(ctx, data)
-	if err != nil {
-		return nil, fmt.Errorf("read table %s: %s: %w", t.root, f.Path, err)
-	}
-	defer rec.Release()
-	out, err := complete(ctx, rec, meta, f)
-	if err != nil {
-		return nil, fmt.Errorf("read table %s: %s: %w", t.root, f.Path, err)
-	}
-	return out, nil
-}
-
-// complete gives a file's own record the table's columns and types.
-func complete(ctx context.Context, rec arrow.Record, meta *metadata, f File) (arrow.Record, error) {
-	mem := memory.DefaultAllocator
-	n := int(rec.NumRows())
-	cols := make([]arrow.Array, meta.schema.NumFields())
-	defer releaseAll(cols)
-	for i, field := range meta.schema.Fields() {
-		var err error
-		value, partitioned := f.PartitionValues[field.Name]
-		found := rec.Schema().FieldIndices(field.Name)
-		switch {
-		case partitioned:
-			cols[i], err = delta.PartitionArray(mem, field.Type, value, n)
-		case len(found) > 0:
-			cols[i], err = coerce(ctx, rec.Column(found[0]), field.Type)
-		default:
-			cols[i] = array.MakeArrayOfNull(mem, field.Type, n)
-		}
-		if err != nil {
-			return nil, fmt.Errorf("column %s: %w", field.Name, err)
-		}
-	}
-	return array.NewRecord(meta.schema, cols, int64(n)), nil
-}
-
-func releaseAll(cols []arrow.Array) {
-	for _, c := range cols {
-		if c != nil {
-			c.Release()
-		}
-	}
-}
-
-// coerce gives a column that was read the type that the table has for it: other writers
-// store timestamps in other units, strings as dictionaries, and say otherwise than the
-// table what can be null.
-func coerce(ctx context.Context, a arrow.Array, want arrow.DataType) (arrow.Array, error) {
-	if arrow.TypeEqual(a.DataType(), want) {
-		a.Retain()
-		return a, nil
-	}
-	switch x := a.(type) {
-	case *array.Struct:
-		if t, ok := want.(*arrow.StructType); ok && a.Data().Offset() == 0 {
-			return coerceStruct(ctx, x, t)
-		}
-	case *array.List:
-		if t, ok := want.(*arrow.ListType); ok {
-			values, err := coerce(ctx, x.ListValues(), t.Elem())
-			if err != nil {
-				return nil, err
-			}
-			defer values.Release()
-			d := array.NewData(t, a.Len(), a.Data().Buffers(), []arrow.ArrayData{values.Data()}, a.NullN(), a.Data().Offset())
-			defer d.Release()
-			return array.NewListData(d), nil
-		}
-	}
-	return compute.CastArray(ctx, a, &compute.CastOptions{ToType: want, AllowTimeTruncate: true})
-}
-
-func coerceStruct(ctx context.Context, a *array.Struct, t *arrow.StructType) (arrow.Array, error) {
-	have := a.DataType().(*arrow.StructType)
-	cols := make([]arrow.Array, t.NumFields())
-	defer releaseAll(cols)
-	children := make([]arrow.ArrayData, len(cols))
-	for i, f := range t.Fields() {
-		if j, ok := have.FieldIdx(f.Name); ok {
-			c, err := coerce(ctx, a.Field(j), f.Type)
-			if err != nil {
-				return nil, err
-			}
-			cols[i] = c
-		} else {
-			cols[i] = array.MakeArrayOfNull(memory.DefaultAllocator, f.Type, a.Len())
-		}
-		children[i] = cols[i].Data()
-	}
-	d := array.NewData(t, a.Len(), a.Data().Buffers()[:1], children, a.NullN(), 0)
-	defer d.Release()
-	return array.NewStructData(d), nil
 }
 
 // conform returns a record with exactly the columns of a schema. The caller releases it.

@@ -6,6 +6,7 @@ import (
 	"hash/fnv"
 	"math/big"
 	"net/url"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -112,16 +113,53 @@ func partitionAppender(b array.Builder, s string) (func(), error) {
 		v, err := time.ParseInLocation(dateLayout, s, time.UTC)
 		return func() { b.Append(arrow.Date32(floorDiv(v.Unix(), 86400))) }, err
 	case *array.TimestampBuilder:
-		v, err := time.Parse(time.RFC3339Nano, s)
-		if err != nil {
-			v, err = time.ParseInLocation(partitionTimeLayout2, s, time.UTC)
-		}
+		v, err := parsePartitionTime(s)
 		return func() { b.Append(arrow.Timestamp(v.UnixMicro())) }, err
+	case *array.Float64Builder:
+		v, err := strconv.ParseFloat(s, 64)
+		return func() { b.Append(v) }, err
+	case *array.Float32Builder:
+		v, err := strconv.ParseFloat(s, 32)
+		return func() { b.Append(float32(v)) }, err
+	case *array.BinaryBuilder:
+		v := partitionBytes(s)
+		return func() { b.Append(v) }, nil
 	case *array.Decimal128Builder:
 		v, err := parseDecimal(s, b.Type().(*arrow.Decimal128Type).Scale)
 		return func() { b.Append(v) }, err
 	}
 	return nil, CheckPartitionType(b.Type())
+}
+
+// parsePartitionTime reads the protocol's forms of a timestamp: ISO 8601 with its zone,
+// or date and time with a blank between, in UTC. Fractions of a second are optional.
+func parsePartitionTime(s string) (time.Time, error) {
+	v, err := time.Parse(time.RFC3339Nano, s)
+	for _, layout := range []string{partitionTimeLayout2, "2006-01-02T15:04:05.999999", dateLayout} {
+		if err == nil {
+			break
+		}
+		v, err = time.ParseInLocation(layout, s, time.UTC)
+	}
+	return v, err
+}
+
+// partitionBytes reads the protocol's form of a binary value, a sequence of \u0000 to
+// \u00FF. Spark writes the bytes themselves, as far as they are UTF-8.
+func partitionBytes(s string) []byte {
+	const width = len(`\u0000`)
+	out := make([]byte, 0, len(s)/width)
+	for rest := s; rest != ""; rest = rest[width:] {
+		if len(rest) < width || rest[:2] != `\u` {
+			return []byte(s)
+		}
+		v, err := strconv.ParseUint(rest[2:width], 16, 8)
+		if err != nil {
+			return []byte(s)
+		}
+		out = append(out, byte(v))
+	}
+	return out
 }
 
 // PartitionDir returns the directory of a partition value, such as "d=2026-01-01". The
@@ -172,6 +210,10 @@ func plain(c byte) bool {
 // DecodePath takes back. Our own paths need it for the "%" of partitions.
 func EncodePath(path string) string { return (&url.URL{Path: path}).EscapedPath() }
 
+// absolute matches paths of the log that have a scheme. A colon by itself does not make
+// one: it may be part of a partition's value.
+var absolute = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9+.-]*:/`)
+
 // DecodePath returns the object path below the table's root that a path of the log
 // stands for. Absolute paths (of shallow clones) are refused.
 func DecodePath(path string) (string, error) {
@@ -179,8 +221,8 @@ func DecodePath(path string) (string, error) {
 	switch {
 	case err != nil:
 		return "", fmt.Errorf("path %q: %w", path, err)
-	case strings.Contains(p, "://") || strings.HasPrefix(p, "/"):
-		return "", &UnsupportedError{Feature: "absolute paths", Detail: "file " + path}
+	case absolute.MatchString(path) || strings.Contains(p, "://") || strings.HasPrefix(p, "/"):
+		return "", &UnsupportedError{Feature: "absolute paths", Detail: "file " + path + " is of another table, as in a shallow clone; copy the table"}
 	case p == "":
 		return "", errors.New("empty path")
 	}
@@ -206,7 +248,14 @@ func AppendDecimal(dst []byte, v decimal128.Num, scale int32) []byte {
 	return append(dst, digits[point:]...)
 }
 
+// decimalText keeps the many other things out that big.Rat takes for a number, and
+// exponents that would make it compute for a long time.
+var decimalText = regexp.MustCompile(`^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,2})?$`)
+
 func parseDecimal(s string, scale int32) (decimal128.Num, error) {
+	if !decimalText.MatchString(s) {
+		return decimal128.Num{}, errors.New("no number")
+	}
 	r, ok := new(big.Rat).SetString(s)
 	if !ok {
 		return decimal128.Num{}, errors.New("no number")
