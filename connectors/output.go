@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/apache/arrow/go/v17/arrow"
@@ -42,12 +43,18 @@ type Landing struct {
 	Contract   *contract.Table
 	Landed     *lakehouse.Appender
 	Quarantine *lakehouse.Appender
+	// Table is what Landed appends to; with on_new_field: add it gets columns.
+	Table *lakehouse.Table
 
 	// Committed is told of every commit to the landed table, before the source
 	// is acked. It must not block. It may keep files' records only by Retain.
 	Committed func(lakehouse.Appended)
 	// Observe is told what became of a write; see [Outcome]. It must not block.
 	Observe func(Outcome)
+	// NewFields is told of fields that the contract does not know, with on_new_field:
+	// add: when a column has been added for one, and in every batch of those that
+	// are ignored. May be nil.
+	NewFields func(context.Context, []Field)
 	// Fault is a hook for fault injection, called with "before-ack". May be nil.
 	Fault func(point string)
 }
@@ -56,6 +63,7 @@ type Landing struct {
 type Outcome struct {
 	Landed, Duplicates int64
 	Quarantined        map[string]int64 // by rule
+	Extra              map[string]int64 // with on_new_field: add: rows with a value, by column that the contract does not know
 	Bytes              int64            // message bytes taken in
 	Decode, Total      time.Duration
 }
@@ -79,8 +87,7 @@ type output struct {
 
 	mu       sync.Mutex
 	landing  *Landing
-	plan     *decode.Plan
-	decoders sync.Pool
+	compiled atomic.Pointer[compiled] // set before landing is
 }
 
 func newOutput(tables Tables) service.BatchOutputConstructor {
@@ -121,28 +128,17 @@ func (o *output) Connect(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("open table %s: %w", o.table, err)
 	}
-	opts := decode.Options{MaxRowBytes: o.maxRow, Derived: derived(l.Contract)}
-	if l.Contract.OnNewField() == contract.NewFieldQuarantine {
-		opts.OnNewField = decode.Quarantine
+	var table *arrow.Schema
+	if l.Contract.OnNewField() == contract.NewFieldAdd {
+		table = l.Table.Snapshot().Schema()
 	}
-	if o.plan, err = decode.NewPlan(l.Contract.ArrowSchema(), opts); err != nil {
-		return fmt.Errorf("table %s: %w", o.table, err)
+	c, err := o.compile(l, table)
+	if err != nil {
+		return err
 	}
-	o.decoders.New = func() any { return o.plan.NewDecoder(memory.DefaultAllocator) }
+	o.compiled.Store(c)
 	o.landing = l
 	return nil
-}
-
-// LandedSchema is what the landed table of a contract has.
-func LandedSchema(c *contract.Table) *arrow.Schema {
-	return decode.LandedSchema(c.ArrowSchema(), derived(c)...)
-}
-
-func derived(c *contract.Table) (out []decode.Derived) {
-	for _, d := range c.Derived() {
-		out = append(out, decode.Derived(d))
-	}
-	return out
 }
 
 // WriteBatch returns nil only when every row of the messages is durable: in
@@ -151,17 +147,20 @@ func (o *output) WriteBatch(ctx context.Context, msgs service.MessageBatch) erro
 	start := time.Now()
 	l := o.landing
 	out := Outcome{Quarantined: map[string]int64{}}
-	dec := o.decoders.Get().(*decode.Decoder)
-	defer o.decoders.Put(dec)
 	for len(msgs) > 0 {
 		from := time.Now()
-		part, n, err := o.decode(dec, msgs)
+		part, n, again, err := o.decodeNow(ctx, msgs)
 		if err != nil {
-			dec.Reset()
 			return err
 		}
 		out.Decode += time.Since(from)
+		if again {
+			continue
+		}
 		err = o.land(ctx, part, &out)
+		if err == nil && len(part.by.extra) > 0 {
+			out.Extra = part.by.countExtra(part.rec, out.Extra)
+		}
 		part.rec.Release()
 		if err != nil {
 			return err
@@ -179,6 +178,8 @@ func (o *output) WriteBatch(ctx context.Context, msgs service.MessageBatch) erro
 
 // decoded is what messages became.
 type decoded struct {
+	by      *compiled
+	fresh   []decode.NewField
 	rec     arrow.Record // the caller releases it
 	runs    []batch.Run
 	bad     []decode.BadRow
@@ -252,6 +253,7 @@ func (o *output) decode(dec *decode.Decoder, msgs service.MessageBatch) (d decod
 		d.bytes += int64(len(data))
 		n++
 	}
+	d.fresh = dec.NewFields()
 	d.rec, d.runs, d.bad = dec.Flush()
 	d.bad = append(d.bad, failed...)
 	d.mixed = shared(d.runs, d.bad)

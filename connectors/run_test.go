@@ -44,6 +44,7 @@ type lake struct {
 	landing *Landing
 	sum     Outcome
 	commits int
+	fields  []Field // that were told of
 }
 
 func newLake(tb testing.TB, store objstore.Store, src string) *lake {
@@ -52,7 +53,7 @@ func newLake(tb testing.TB, store objstore.Store, src string) *lake {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	return &lake{tb: tb, store: store, contract: c, sum: Outcome{Quarantined: map[string]int64{}}}
+	return &lake{tb: tb, store: store, contract: c, sum: Outcome{Quarantined: map[string]int64{}, Extra: map[string]int64{}}}
 }
 
 func (l *lake) Landing(ctx context.Context, table string) (*Landing, error) {
@@ -73,8 +74,8 @@ func (l *lake) Landing(ctx context.Context, table string) (*Landing, error) {
 		return nil, err
 	}
 	l.landing = &Landing{
-		Contract: l.contract,
-		Landed:   lakehouse.NewAppender(landed, lakehouse.AppenderOptions{}), Quarantine: lakehouse.NewAppender(bad, lakehouse.AppenderOptions{}),
+		Contract: l.contract, Table: landed,
+		Landed: lakehouse.NewAppender(landed, lakehouse.AppenderOptions{}), Quarantine: lakehouse.NewAppender(bad, lakehouse.AppenderOptions{}),
 		Committed: func(lakehouse.Appended) {
 			l.mu.Lock()
 			defer l.mu.Unlock()
@@ -88,6 +89,14 @@ func (l *lake) Landing(ctx context.Context, table string) (*Landing, error) {
 			for k, n := range o.Quarantined {
 				l.sum.Quarantined[k] += n
 			}
+			for k, n := range o.Extra {
+				l.sum.Extra[k] += n
+			}
+		},
+		NewFields: func(_ context.Context, fields []Field) {
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			l.fields = append(l.fields, fields...)
 		},
 	}
 	return l.landing, nil

@@ -19,6 +19,7 @@ import (
 type column struct {
 	kind     kind
 	required bool
+	extra    bool  // beside the contract's; of kindString: takes every value
 	prec     int32 // decimal
 	scale    int32
 	name     string

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"math"
+	"slices"
 
 	"github.com/apache/arrow/go/v17/arrow"
 	"github.com/apache/arrow/go/v17/arrow/memory"
@@ -44,7 +45,7 @@ type Decoder struct {
 	mem      memory.Allocator
 	maxDepth int
 
-	root object
+	root object // the contract's columns, then Options.Extra
 	raw  column // each row's bytes; the row being read lies behind them
 
 	rows, rowCap int
@@ -53,6 +54,12 @@ type Decoder struct {
 	sourceBytes  int       // that the source column will take
 
 	bad []BadRow
+
+	adding  bool     // Options.OnNewField is Add
+	noticed []notice // of the row being read
+	learned map[string]*learned
+
+	restName string // the last key that shares the last slot
 
 	// The row being read.
 	start, end int // where it lies in raw.data
@@ -68,13 +75,19 @@ type span struct{ from, to int }
 
 // NewDecoder makes a decoder whose records take their memory from mem.
 func (p *Plan) NewDecoder(mem memory.Allocator) *Decoder {
-	return &Decoder{
+	fields := slices.Concat(p.contract.Fields(), p.opts.Extra)
+	d := &Decoder{
 		plan:     p,
 		mem:      mem,
 		maxDepth: p.opts.MaxDepth,
-		root:     *newObject(p.contract.Fields(), 1),
+		adding:   p.opts.OnNewField == Add,
+		root:     *newObject(fields, 1),
 		raw:      column{kind: kindString, required: true, name: batch.ColRaw, typ: arrow.BinaryTypes.Binary},
 	}
+	for i := range p.opts.Extra {
+		d.root.fields[p.contract.NumFields()+i].extra = true
+	}
+	return d
 }
 
 // Rows counts the good rows since the last flush.
@@ -193,11 +206,15 @@ func (d *Decoder) row(s []byte, partition string, offset int64) {
 		for i := range d.root.fields {
 			d.root.fields[i].cut(n)
 		}
+		d.noticed = d.noticed[:0]
 		d.turnAway(bytes.Clone(s), partition, offset, d.fail)
 		return
 	}
 	d.raw.offsets[n+1] = int32(d.end)
 	d.rows = n + 1
+	if len(d.noticed) > 0 {
+		d.learn(b, partition)
+	}
 	d.extendRun(partition, offset)
 }
 

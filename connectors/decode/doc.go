@@ -20,8 +20,8 @@
 // RFC 8259 to the letter, and beyond it: text must be valid UTF-8, escapes must
 // not leave half a surrogate pair, and no object that the contract describes
 // may name a key twice. Fields that are no columns are checked for the same and
-// then dropped, or they send the row to quarantine ([Options.OnNewField]);
-// objects inside such a field may repeat keys.
+// then dropped, dropped and told of ([Decoder.NewFields]), or they send the row
+// to quarantine ([Options.OnNewField]); objects inside such a field may repeat keys.
 //
 // A column that is not required takes null, and a missing field is null.
 // Apart from that each type takes these values; nothing is converted that could

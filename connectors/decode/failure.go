@@ -39,6 +39,7 @@ type failure struct {
 	rule    string
 	path    string
 	message string
+	advice  string // what to do, after the message; begins with "; "
 }
 
 // within puts the name of what is around the place of the failure before it.
@@ -51,9 +52,9 @@ func (f *failure) within(name string) {
 
 func (f *failure) text() string {
 	if f.path == "" {
-		return f.message
+		return f.message + f.advice
 	}
-	return "column " + strconv.Quote(clip(f.path)) + ": " + f.message
+	return "column " + strconv.Quote(clip(f.path)) + ": " + f.message + f.advice
 }
 
 // failf notes the failure and returns -1, the position after nothing.
@@ -84,11 +85,23 @@ func (d *Decoder) mismatch(c *column, b []byte, i, idx int) int {
 		c.setNull(idx)
 		return i + 4
 	}
+	if c.extra && c.kind == kindString {
+		return d.jsonText(c, b, i, idx)
+	}
 	end := d.skip(b, i, 0)
 	if end < 0 {
 		return -1
 	}
-	return d.failf(ruleWrongType, "expected %s, got %s at byte %d%s", c.kind.want(), describe(b[i:end]), d.pos(i), advice(c.kind, b[i]))
+	d.failf(ruleWrongType, "expected %s, got %s at byte %d", c.kind.want(), describe(b[i:end]), d.pos(i))
+	d.fail.advice = advice(c.kind, b[i])
+	return -1
+}
+
+// adviseExtra is the advice for a column that no contract can give another type.
+func (f *failure) adviseExtra() {
+	if f.rule == ruleWrongType || f.rule == ruleOutOfRange {
+		f.advice = "; on_new_field: add gave the table's column its type by the field's first values, and it keeps it: send such values, or leave the old rows and begin a new table"
+	}
 }
 
 // advice says what to do about a value of a common wrong type.

@@ -26,7 +26,8 @@ func (d *Decoder) Flush() (rec arrow.Record, runs []batch.Run, bad []BadRow) {
 		cols = append(cols, array.MakeFromData(data))
 		data.Release()
 	}
-	for i := range d.root.fields {
+	known := d.plan.contract.NumFields()
+	for i := range known {
 		add(d.root.fields[i].take(d.mem, n))
 	}
 	for _, i := range d.plan.days {
@@ -36,6 +37,9 @@ func (d *Decoder) Flush() (rec arrow.Record, runs []batch.Run, bad []BadRow) {
 	add(offsets(d.mem, runs, n))
 	d.raw.hintRows = withSlack(n)
 	add(d.raw.take(d.mem, n))
+	for i := known; i < len(d.root.fields); i++ {
+		add(d.root.fields[i].take(d.mem, n))
+	}
 	rec = array.NewRecord(d.plan.landed, cols, int64(n))
 	for _, c := range cols {
 		c.Release()
@@ -48,6 +52,7 @@ func (d *Decoder) Flush() (rec arrow.Record, runs []batch.Run, bad []BadRow) {
 func (d *Decoder) clear() {
 	d.rows, d.rowCap, d.sourceBytes = 0, 0, 0
 	d.runs, d.run, d.bad = nil, batch.Run{}, nil
+	d.learned = nil
 	if cap(d.frame) > keepScratch {
 		d.frame = nil
 	}

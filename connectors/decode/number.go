@@ -273,7 +273,9 @@ func (d *Decoder) slowInt(c *column, b []byte, i, idx, size int) (v int64, end i
 	}
 	n := d.takeApart(b[i:end])
 	if !n.integral() {
-		return 0, d.failf(ruleWrongType, "expected an integer, got the number %s at byte %d; declare the column double or decimal", clip(string(b[i:end])), d.pos(i))
+		d.failf(ruleWrongType, "expected an integer, got the number %s at byte %d", clip(string(b[i:end])), d.pos(i))
+		d.fail.advice = "; declare the column double or decimal"
+		return 0, -1
 	}
 	v, ok := n.int64()
 	if ok && size == 32 && v != int64(int32(v)) {

@@ -135,10 +135,19 @@ func (d *Decoder) object(o *object, b []byte, i, idx int) int {
 			c := &o.fields[slot-1]
 			if i = d.value(c, b, i, idx); i < 0 {
 				d.fail.within(c.name)
+				if c.extra {
+					d.fail.adviseExtra()
+				}
 				return -1
 			}
-		} else if i = d.skip(b, i, o.level); i < 0 {
-			return -1
+		} else {
+			from := i
+			if i = d.skip(b, i, o.level); i < 0 {
+				return -1
+			}
+			if d.adding && o.level == 1 {
+				d.notice(o, slot, b, from, i)
+			}
 		}
 		if b[i] <= ' ' {
 			i = space(b, i)
@@ -215,6 +224,9 @@ func (d *Decoder) key(o *object, b []byte, i int) (slot, end int) {
 		}
 		o.others[string(name)] = struct{}{}
 		slot = o.rest()
+		if d.adding {
+			d.restName = string(name)
+		}
 	}
 	return slot, end + 1
 }

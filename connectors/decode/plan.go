@@ -23,6 +23,7 @@ type OnNewField uint8
 const (
 	Ignore     OnNewField = iota // the field is checked to be JSON and dropped
 	Quarantine                   // the row is bad: rule unknown_column
+	Add                          // the row's own fields are told by [Decoder.NewFields]; all are dropped
 )
 
 // Options of a [Plan]. The zero value is ready to use.
@@ -31,6 +32,10 @@ type Options struct {
 	MaxRowBytes int // longer rows are bad: rule too_large; 0: DefaultMaxRowBytes
 	MaxDepth    int // of values that are not columns; rule too_deep; 0: DefaultMaxDepth
 	Derived     []Derived
+	// Extra are nullable columns of the landed table beside the contract's, which
+	// fields of their names fill. Those of type string take values of every kind:
+	// what is no JSON string is kept as JSON text.
+	Extra []arrow.Field
 }
 
 // Derived is a column of the landed table that no field fills: the day, in UTC,
@@ -69,6 +74,15 @@ func NewPlan(contract *arrow.Schema, o Options) (*Plan, error) {
 		return nil, err
 	}
 	p := &Plan{contract: contract, landed: LandedSchema(contract, o.Derived...), opts: o}
+	for _, f := range o.Extra {
+		if !f.Nullable || p.landed.HasField(f.Name) {
+			return nil, fmt.Errorf("decode plan: extra column %q: not nullable, or there twice", f.Name)
+		}
+		if err := checkType(f.Type, f.Name); err != nil {
+			return nil, err
+		}
+		p.landed = arrow.NewSchema(append(p.landed.Fields(), f), nil)
+	}
 	for _, d := range o.Derived {
 		at := contract.FieldIndices(d.Source)
 		if len(at) != 1 || kindOf(contract.Field(at[0]).Type) != kindTimestamp {
@@ -96,6 +110,9 @@ func LandedSchema(contract *arrow.Schema, derived ...Derived) *arrow.Schema {
 	)
 	return arrow.NewSchema(fields, nil)
 }
+
+// Takes says whether JSON has a form for a type: whether it can be that of a column.
+func Takes(t arrow.DataType) bool { return checkType(t, "") == nil }
 
 func checkFields(fields []arrow.Field, path string) error {
 	seen := map[string]bool{}
