@@ -24,6 +24,7 @@ type metrics struct {
 	warned      *prometheus.CounterVec   // table, check
 	stage       *prometheus.HistogramVec // table, stage
 	conflicts   *prometheus.CounterVec   // table
+	newFields   *prometheus.CounterVec   // table, outcome
 	lagVersions *prometheus.GaugeVec     // table
 	lagSeconds  *prometheus.GaugeVec     // table
 }
@@ -58,6 +59,7 @@ func newMetrics(registry prometheus.Registerer, project string) *metrics {
 		quarantined: counter("rows_quarantined_total", "Rows committed to the quarantine table, by the hop that did it and the rule they broke.", "table", "hop", "rule"),
 		warned:      counter("rows_warned_total", "Rows that failed a check with on_fail: warn.", "table", "check"),
 		conflicts:   counter("commit_conflicts_total", "Commits that lost a version to another writer and were tried again.", "table"),
+		newFields:   counter("new_fields_total", "Fields that the contract does not know, with on_new_field: add: a column was added for them, or they are ignored.", "table", "outcome"),
 		lagVersions: gauge("lag_versions", "Landed versions that are not scored yet.", "table"),
 		lagSeconds:  gauge("lag_seconds", "Age of the oldest landed commit of the last range when its rows became queryable.", "table"),
 		stage: prometheus.NewHistogramVec(prometheus.HistogramOpts{
@@ -87,6 +89,11 @@ func (m *metrics) landing(table string) func(connectors.Outcome) {
 		decode.Observe(o.Decode.Seconds())
 		land.Observe(o.Total.Seconds())
 	}
+}
+
+// newField returns the counter of one table's new fields, by what became of them.
+func (m *metrics) newField(table string) func(outcome string) {
+	return func(outcome string) { m.newFields.WithLabelValues(table, outcome).Inc() }
 }
 
 // turn takes in what a turn of a pipeline did.

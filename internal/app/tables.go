@@ -31,6 +31,7 @@ type tables struct {
 	mu       sync.Mutex
 	open     map[string]*lakehouse.Table
 	landings map[string]*connectors.Landing
+	fields   map[string]*fieldBook // of landings with on_new_field: add
 }
 
 // Open implements activities.Tables.
@@ -99,6 +100,7 @@ func (t *tables) Landing(ctx context.Context, name string) (*connectors.Landing,
 		Contract:   c,
 		Landed:     t.appender(landed, name, true),
 		Quarantine: t.appender(bad, name, false),
+		Table:      landed,
 		Observe: func(o connectors.Outcome) {
 			observe(o)
 			t.live(name).land(o)
@@ -111,8 +113,26 @@ func (t *tables) Landing(ctx context.Context, name string) (*connectors.Landing,
 			t.notify(name)
 		},
 	}
+	if c.OnNewField() == contract.NewFieldAdd {
+		t.keepFields(name, l)
+	}
 	t.landings[name] = l
 	return l, nil
+}
+
+// keepFields has the fields that a contract does not know recorded. The caller holds t.mu.
+func (t *tables) keepFields(name string, l *connectors.Landing) {
+	book := newFieldBook(t.store, name, t.log, t.metrics.newField(name))
+	if t.fields == nil {
+		t.fields = map[string]*fieldBook{}
+	}
+	t.fields[name] = book
+	l.NewFields = book.met
+	observe := l.Observe
+	l.Observe = func(o connectors.Outcome) {
+		observe(o)
+		book.landed(o.Extra)
+	}
 }
 
 // appender builds the group committer of one table. Only the landed table's
@@ -132,6 +152,9 @@ func (t *tables) close(ctx context.Context) error {
 	var errs []error
 	for _, l := range t.landings {
 		errs = append(errs, l.Quarantine.Close(ctx), l.Landed.Close(ctx))
+	}
+	for _, b := range t.fields {
+		b.close(ctx)
 	}
 	return errors.Join(errs...)
 }
