@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/apache/arrow/go/v17/arrow/array"
 
@@ -33,6 +34,9 @@ type model struct {
 	rows   map[string][]string // ids by file path
 	landed map[string]int64    // by id: the version that brought it
 	worded bool                // an append had its source's word
+
+	clock   func() time.Time     // the store's
+	objects map[string]time.Time // data files in the store
 }
 
 // state is what a version holds.
@@ -42,6 +46,9 @@ type state struct {
 	txns    map[string]int64
 	columns map[string]string // type by name
 	brought []string          // paths with new rows
+
+	at        time.Time // by the store's clock
+	operation string
 }
 
 // claim is what a step says it will do, and what its caller was told.
@@ -51,6 +58,8 @@ type claim struct {
 	ids    []string // append
 	rows   int64    // append: in the record, repetitions included
 	expect int64    // commit: of the txn
+	target int64    // at, restore: the version
+	began  int64    // the version that the table was at
 
 	over    bool
 	out     Appended
@@ -72,11 +81,13 @@ func (m *model) propose(s step) *claim {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.nextID++
-	c := &claim{id: m.nextID, step: s, at: -1}
+	c := &claim{id: m.nextID, step: s, at: -1, began: int64(len(m.states)) - 1}
 	switch s.Do {
 	case "append":
 		runs := s.runs()
 		c.ids, c.rows = runIDs(runs), int64(batch.Rows(runs))
+	case "at", "restore":
+		c.target = int64(len(m.states)) - 1 - s.Behind
 	case "commit":
 		c.expect = -1
 		if v, ok := m.last().txns[s.App]; ok {
@@ -136,30 +147,37 @@ func (m *model) observe(ctx context.Context, store objstore.Store) error {
 			return fmt.Errorf("version %d (%s): %w", v, c.Info.Operation, err)
 		}
 	}
-	if err := m.dense(ctx, store); err != nil {
+	err := m.dense(ctx, store)
+	if err == nil {
+		err = m.present(ctx, store)
+	}
+	if err != nil {
 		return err
 	}
 	return m.judge()
 }
 
-// dense wants a log without a hole, that ends where it was read to.
+// dense wants a log without a hole, that ends where it was read to, and begins with its
+// first version or behind a checkpoint. What was left over in front of that is no part of it.
 func (m *model) dense(ctx context.Context, store objstore.Store) error {
-	before := int64(-1)
+	first, last, checkpoint := int64(-1), int64(-1), int64(-1)
 	for o, err := range store.List(ctx, logDir, "") {
 		if err != nil {
 			return err
 		}
 		n, ok := parseLogName(strings.TrimPrefix(o.Key, logDir))
-		if !ok || !n.commit {
-			continue
+		switch {
+		case !ok:
+		case !n.commit:
+			checkpoint = max(checkpoint, n.version)
+		case last < 0 || n.version != last+1:
+			first, last = n.version, n.version
+		default:
+			last = n.version
 		}
-		if before >= 0 && n.version != before+1 {
-			return fmt.Errorf("the log goes from version %d to %d", before, n.version)
-		}
-		before = n.version
 	}
-	if before != int64(len(m.states))-1 {
-		return fmt.Errorf("the log ends at version %d; without a hole it ends at %d", before, len(m.states)-1)
+	if last != int64(len(m.states))-1 || first > checkpoint+1 {
+		return fmt.Errorf("the log goes from version %d to %d, its newest checkpoint is of %d; it must end at %d", first, last, checkpoint, len(m.states)-1)
 	}
 	return nil
 }
@@ -206,7 +224,7 @@ func (m *model) take(ctx context.Context, store objstore.Store, v int64, c *delt
 		}
 		next.columns = map[string]string{}
 		for _, f := range schema.Fields() {
-			next.columns[f.Name] = strings.NewReplacer("utf8", "string", "int64", "long").Replace(f.Type.String())
+			next.columns[f.Name] = strings.NewReplacer("utf8", "string", "int64", "long", "timestamp[us, tz=UTC]", "timestamp").Replace(f.Type.String())
 		}
 	}
 	slices.Sort(added)
@@ -220,6 +238,11 @@ func (m *model) take(ctx context.Context, store objstore.Store, v int64, c *delt
 		}
 		next.txns[x.AppID] = x.Version
 	}
+	o, err := store.Stat(ctx, commitKey(v))
+	if err != nil {
+		return err
+	}
+	next.at, next.operation = o.ModTime, c.Info.Operation
 	m.states = append(m.states, next)
 	return nil
 }
@@ -282,6 +305,8 @@ func (m *model) judge() error {
 // kept wants of a step that succeeded what it promised.
 func (m *model) kept(c *claim) error {
 	switch c.step.Do {
+	default:
+		return m.maintained(c)
 	case "commit":
 		if c.version != c.at {
 			return fmt.Errorf("the caller was told version %d, it is version %d", c.version, c.at)

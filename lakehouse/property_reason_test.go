@@ -13,6 +13,8 @@ import (
 // reason finds out of which claims a commit was made.
 func (m *model) reason(v int64, c *delta.Commit, next *state, added, removed []string) error {
 	switch c.Info.Operation {
+	case opOptimize, opDelete, opRestore:
+		return m.rearranged(c, next, added, removed)
 	case "CREATE TABLE":
 		if v == 0 && len(added)+len(removed) == 0 {
 			return nil

@@ -11,11 +11,12 @@ import (
 
 // scenario is a table's life.
 type scenario struct {
-	Comment     string `json:"comment,omitempty"`
-	Processes   int    `json:"processes"`
-	Partitioned bool   `json:"partitioned,omitempty"`
-	Others      []step `json:"others,omitempty"` // what may happen within a call
-	Steps       []step `json:"steps"`
+	Comment     string   `json:"comment,omitempty"`
+	Processes   int      `json:"processes"`
+	Partitioned bool     `json:"partitioned,omitempty"`
+	Others      []step   `json:"others,omitempty"` // what may happen within a call
+	Has         []string `json:"has,omitempty"`    // operations of commits that it has, or it shows nothing
+	Steps       []step   `json:"steps"`
 }
 
 var parts = []string{"kafka/t/0", "kafka/t/1", "gap/0"}
@@ -24,24 +25,30 @@ var parts = []string{"kafka/t/0", "kafka/t/1", "gap/0"}
 type generator struct {
 	r    *rand.Rand
 	next map[string]int64
+	keys bool // messages with keys, else rows are taken out: of those keys are forgotten
 }
 
 func generate(seed uint64) scenario {
-	g := generator{seeded(seed), map[string]int64{}}
-	sc := scenario{Processes: 2 + g.r.IntN(3), Partitioned: seed%3 == 0}
-	for range 10 + g.r.IntN(30) {
-		s := g.step(sc.Processes)
-		if g.r.IntN(2) == 0 {
-			other := g.step(sc.Processes)
-			s.Fault = &fault{Seed: g.r.Uint64(), Rate: uint64(20 + g.r.IntN(200)), Other: &other}
+	r := seeded(seed)
+	g := generator{r, map[string]int64{}, r.IntN(2) == 0}
+	sc := scenario{Processes: 2 + r.IntN(3), Partitioned: seed%3 == 0}
+	upkeep := []int{0, 15, 40}[r.IntN(3)] // percent of the steps
+	for range 10 + r.IntN(40) {
+		s := g.step(sc.Processes, upkeep)
+		if r.IntN(2) == 0 {
+			other := g.step(sc.Processes, upkeep)
+			s.Fault = &fault{Seed: r.Uint64(), Rate: uint64(20 + r.IntN(200)), Other: &other}
 		}
 		sc.Steps = append(sc.Steps, s)
 	}
 	return sc
 }
 
-func (g *generator) step(processes int) step {
+func (g *generator) step(processes, upkeep int) step {
 	s := step{By: g.r.IntN(processes)}
+	if g.r.IntN(100) < upkeep {
+		return g.upkeep(s)
+	}
 	switch n := g.r.IntN(100); {
 	case n < 50:
 		s = g.append(s.By)
@@ -62,7 +69,29 @@ func (g *generator) step(processes int) step {
 	case n < 95:
 		s.Do = "crash"
 	default:
-		s.Do, s.Seconds = "wait", []int64{5, 120, 1000}[g.r.IntN(3)]
+		s.Do, s.Seconds = "wait", []int64{5, 120, 1000, 8000}[g.r.IntN(4)]
+	}
+	return s
+}
+
+func (g *generator) upkeep(s step) step {
+	switch n := g.r.IntN(100); {
+	case n < 20:
+		s.Do = "checkpoint"
+	case n < 35:
+		s.Do = "clean"
+	case n < 50:
+		s.Do, s.Orphans = "vacuum", g.r.IntN(2) == 0
+	case n < 70:
+		s.Do, s.Sorted = "compact", g.r.IntN(2) == 0
+	case n < 80:
+		s.Do, s.Seconds = "wait", 5000
+	case n < 88 || g.keys:
+		s.Do, s.Behind = "at", int64(g.r.IntN(12))
+	case n < 94:
+		s.Do, s.Behind = "restore", int64(1+g.r.IntN(6))
+	default:
+		s.Do, s.First = "expire", g.next[parts[g.r.IntN(len(parts))]]-int64(g.r.IntN(20))
 	}
 	return s
 }
@@ -70,7 +99,7 @@ func (g *generator) step(processes int) step {
 // append delivers what comes next, with something of before, or out of its order.
 func (g *generator) append(by int) step {
 	s := step{Do: "append", By: by}
-	if g.r.IntN(10) == 0 {
+	if g.keys && g.r.IntN(10) == 0 {
 		s.Part, s.First = "#", int64(g.r.IntN(4))
 		return s
 	}
@@ -164,6 +193,7 @@ func (sc scenario) faults(at int, calls []string) (out []scenario) {
 				}
 				bad := sc
 				bad.Comment = fmt.Sprintf("%s: step %d, %s: %s %s", sc.Comment, at, call, k, other.Do)
+				bad.Has = nil
 				bad.Processes++ // the one that does other
 				other.By = sc.Processes
 				bad.Steps = slices.Clone(sc.Steps)

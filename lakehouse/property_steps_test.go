@@ -28,10 +28,12 @@ type step struct {
 	Settled bool   `json:"settled,omitempty"` // append: with the source's word
 	Then    []step `json:"then,omitempty"`    // append: more of them, by the same process, while the commit is under way
 	App     string `json:"app,omitempty"`     // commit
-	Behind  int64  `json:"behind,omitempty"`  // commit: so far behind the truth is what it expects
+	Behind  int64  `json:"behind,omitempty"`  // commit: so far behind the truth is what it expects; at, restore: so far back
 	Column  string `json:"column,omitempty"`
 	Number  bool   `json:"number,omitempty"` // columns: a number, not a string
 	Seconds int64  `json:"seconds,omitempty"`
+	Orphans bool   `json:"orphans,omitempty"` // vacuum
+	Sorted  bool   `json:"sorted,omitempty"`  // compact
 	Fault   *fault `json:"fault,omitempty"`
 }
 
@@ -117,7 +119,10 @@ func (w *world) dispatch(ctx context.Context, a *actor, s step) {
 		case "refresh":
 			_, err = a.tbl.Refresh(ctx)
 		case "wait":
+			w.deliver(s.Seconds > 60) // no request is on its way for longer
 			w.now.Add(s.Seconds * int64(time.Second))
+		default:
+			err = w.maintain(ctx, a, s, c)
 		}
 	}
 	w.settle(c, Appended{}, err, a.dead())
@@ -130,14 +135,14 @@ func schemaWith(s step) *arrow.Schema {
 	if s.Number {
 		f.Type = arrow.PrimitiveTypes.Int64
 	}
-	return arrow.NewSchema(append(landed().Fields(), f), nil)
+	return arrow.NewSchema(append(lived().Fields(), f), nil)
 }
 
 // append runs an append, and those that queue up behind it while its commit is on its way.
 func (w *world) append(ctx context.Context, a *actor, s step, c *claim) {
 	one := func(s step, c *claim) {
 		runs := s.runs()
-		rec := rows(memory.DefaultAllocator, runs...)
+		rec := livedRows(memory.DefaultAllocator, runs)
 		defer rec.Release()
 		in := Append{Record: rec, Runs: runs}
 		if s.Settled {
@@ -207,7 +212,7 @@ func closed(c chan struct{}) bool {
 
 // commit is hop two's way: files, and a txn that must be where it was.
 func (w *world) commit(ctx context.Context, a *actor, s step, c *claim) error {
-	rec := rows(memory.DefaultAllocator, batch.Run{Partition: "commit/" + strconv.Itoa(c.id), Rows: int(s.Rows), PerRow: true})
+	rec := livedRows(memory.DefaultAllocator, []batch.Run{{Partition: "commit/" + strconv.Itoa(c.id), Rows: int(s.Rows), PerRow: true}})
 	defer rec.Release()
 	files, err := a.tbl.WriteFiles(ctx, rec, map[string]string{"by": s.App})
 	if err != nil {
@@ -229,6 +234,8 @@ func (m *model) expected(c *claim, err error) bool {
 	case c.step.Do == "columns":
 		have, ok := m.last().columns[c.step.Column]
 		return ok && have != typeName(c.step)
+	case c.step.Do == "at", c.step.Do == "restore":
+		return !m.readable(c.target)
 	}
 	return false
 }

@@ -9,7 +9,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"strings"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -38,7 +38,9 @@ var (
 // broken, with the step's index. Until step quiet the table is only looked at, not opened.
 func (sc scenario) run(ctx context.Context, quiet int) (traces [][]string, at int, err error) {
 	w := newWorld(ctx, sc.Processes)
-	o := CreateOptions{Schema: landed()}
+	o := CreateOptions{Schema: lived(), Configuration: map[string]string{
+		"delta.logRetentionDuration": "interval 1 hours", "delta.deletedFileRetentionDuration": "interval 1 hours",
+	}}
 	if sc.Partitioned {
 		o.PartitionBy = []string{"country"}
 	}
@@ -66,6 +68,11 @@ func (sc scenario) run(ctx context.Context, quiet int) (traces [][]string, at in
 	if err := w.finish(below); err != nil {
 		return traces, len(sc.Steps), err
 	}
+	for _, op := range sc.Has {
+		if !slices.ContainsFunc(w.states, func(s *state) bool { return s.operation == op }) {
+			return traces, len(sc.Steps), fmt.Errorf("no version has operation %s", op)
+		}
+	}
 	return traces, 0, nil
 }
 
@@ -83,10 +90,16 @@ func (w *world) check() error {
 	if err := w.same(s); err != nil {
 		return fmt.Errorf("opened anew: %w", err)
 	}
-	if err := w.positions(NewAppender(tbl, AppenderOptions{KeyWindow: 10_000 * time.Hour}), true); err != nil {
+	if err := w.positions(NewAppender(tbl, AppenderOptions{KeyWindow: keyWindow}), true); err != nil {
 		return fmt.Errorf("opened anew: %w", err)
 	}
 	for _, a := range w.actors {
+		for _, s := range a.looked {
+			if err := w.same(s); err != nil {
+				return fmt.Errorf("process %d looked back: %w", a.id, err)
+			}
+		}
+		a.looked = nil
 		if a.tbl == nil {
 			continue
 		}
@@ -123,10 +136,7 @@ func (w *world) positions(a *Appender, all bool) error {
 		return nil
 	}
 	for id := range w.landed {
-		part, off := id[:strings.LastIndexByte(id, '/')], int64(0)
-		at := strings.LastIndexByte(part, '/')
-		_, _ = fmt.Sscan(part[at+1:], &off)
-		if !of(part[:at]).Contains(off) {
+		if part, off := offsetOf(id); !of(part).Contains(off) {
 			return fmt.Errorf("row %s is in, and the appender does not know it", id)
 		}
 	}
@@ -184,7 +194,7 @@ func (w *world) readAll() error {
 func broken(t *testing.T, sc scenario, what string, err error) {
 	t.Helper()
 	small := shrink(t.Context(), sc)
-	small.Others = nil
+	small.Others, small.Has = nil, nil
 	_, at, again := small.run(t.Context(), 0)
 	if again == nil {
 		small, at, again = sc, -1, err

@@ -93,10 +93,11 @@ type actor struct {
 	id   int
 	skew time.Duration
 
-	tbl  *Table
-	app  *Appender
-	path *faulty.Store
-	busy bool // it is doing something: a step inside a step is another's
+	tbl    *Table
+	app    *Appender
+	path   *faulty.Store
+	looked []*Snapshot // guarded by w.mu: older versions that it has asked for
+	busy   bool        // it is doing something: a step inside a step is another's
 
 	mu       sync.Mutex
 	fault    *fault         // guarded by mu: of the step under way
@@ -113,14 +114,15 @@ type actor struct {
 func newWorld(ctx context.Context, processes int) *world {
 	w := &world{ctx: ctx, store: mem.New(), model: newModel()}
 	w.now.Store(time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC).UnixNano())
-	w.store.Now = func() time.Time { return w.clock(0) }
+	w.store.Now = func() time.Time { return w.at(0) }
+	w.model.clock = w.store.Now
 	for id := range processes {
 		w.actors = append(w.actors, &actor{w: w, id: id, skew: time.Duration(id%3-1) * 90 * time.Second})
 	}
 	return w
 }
 
-func (w *world) clock(skew time.Duration) time.Time {
+func (w *world) at(skew time.Duration) time.Time {
 	return time.Unix(0, w.now.Load()).UTC().Add(skew)
 }
 
@@ -172,14 +174,17 @@ func (a *actor) open(ctx context.Context) error {
 		return err
 	}
 	a.tbl = tbl
-	a.app = NewAppender(tbl, AppenderOptions{KeyWindow: 10_000 * time.Hour})
+	a.app = NewAppender(tbl, AppenderOptions{KeyWindow: keyWindow})
 	return nil
 }
 
-const root = "tables/t"
+const (
+	root      = "tables/t"
+	keyWindow = 10_000 * time.Hour
+)
 
 func (a *actor) options() []Option {
-	return []Option{WithoutCheckpoints(), WithWait(noWait), WithClock(func() time.Time { return a.w.clock(a.skew) })}
+	return []Option{WithoutCheckpoints(), WithWait(noWait), WithClock(func() time.Time { return a.w.at(a.skew) })}
 }
 
 var random = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`)
@@ -193,7 +198,9 @@ func (a *actor) callName(c faulty.Call) string {
 }
 
 // oneAtATime says whether calls like this are never made side by side by one process.
-func oneAtATime(c faulty.Call) bool { return c.Op != faulty.Get && c.Op != faulty.Stat }
+func oneAtATime(c faulty.Call) bool {
+	return c.Op == faulty.Put || c.Op == faulty.PutIfAbsent || c.Op == faulty.List
+}
 
 // hook is on both sides of each call of the process.
 func (a *actor) hook(ctx context.Context, c faulty.Call, when faulty.When) error {
