@@ -4,9 +4,11 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"reflect"
 	"testing"
+
+	"github.com/apache/arrow/go/v17/parquet"
+	"github.com/apache/arrow/go/v17/parquet/file"
 
 	"github.com/tidemill/tidemill/lakehouse/delta"
 )
@@ -129,9 +131,6 @@ func TestRoundTrip(t *testing.T) {
 		if !reflect.DeepEqual(got, want) {
 			t.Errorf("%d: got\n%+v\nwant\n%+v", n, got.Adds[:min(n, 5)], want.Adds[:min(n, 5)])
 		}
-		if f := os.Getenv("CKPT_OUT"); f != "" {
-			check(t, os.WriteFile(fmt.Sprintf("%s/%d.parquet", f, n), data, 0o600))
-		}
 	}
 }
 
@@ -192,5 +191,41 @@ func BenchmarkDecode(b *testing.B) {
 				}
 			})
 		}
+	}
+}
+
+// Readers that leave out pages count on each beginning with a row.
+func TestPagesBeginWithRows(t *testing.T) {
+	c := some(0)
+	for i := range 200 {
+		tags := map[string]string{}
+		for k := range 3*levelsPerWrite - 7*i {
+			tags[fmt.Sprint("key", k)] = fmt.Sprint("some value of some length", i*k)
+		}
+		c.Adds = append(c.Adds, delta.Add{Path: fmt.Sprint(i), Tags: tags})
+	}
+	data, _ := c.encode(t)
+	d := openDecoder(t, data)
+	pages := 0
+	for g := range d.r.NumRowGroups() {
+		chunk, err := d.chunk(g, addTagValue)
+		check(t, err)
+		values := chunk.(*file.ByteArrayColumnChunkReader)
+		p, err := d.pages(g, addTagValue)
+		check(t, err)
+		for p.Next() {
+			n := int64(p.Page().NumValues())
+			reps := make([]int16, n)
+			if _, _, err := values.ReadBatch(n, make([]parquet.ByteArray, n), make([]int16, n), reps); err != nil || reps[0] != 0 {
+				t.Fatalf("page %d of %d values begins with repetition level %d, %v", pages, n, reps[0], err)
+			}
+			pages++
+		}
+	}
+	if pages < 10 {
+		t.Errorf("only %d pages", pages)
+	}
+	if got, _, err := decodeAll(data); err != nil || !reflect.DeepEqual(got, c) {
+		t.Errorf("other contents, %v", err)
 	}
 }

@@ -196,6 +196,14 @@ func (d *decoder) pairs(path ...string) mapReader {
 
 // chunk opens a leaf column of a row group.
 func (d *decoder) chunk(group, index int) (file.ColumnChunkReader, error) {
+	p, err := d.pages(group, index)
+	if err != nil {
+		return nil, err
+	}
+	return file.NewColumnReader(p.column, p, d.mem, d.r.BufferPool()), nil
+}
+
+func (d *decoder) pages(group, index int) (*pages, error) {
 	g := d.r.RowGroup(group)
 	m, err := g.MetaData().ColumnChunk(index)
 	if err != nil {
@@ -212,8 +220,7 @@ func (d *decoder) chunk(group, index int) (file.ColumnChunkReader, error) {
 		return nil, fmt.Errorf("column %s is encrypted", m.PathInSchema())
 	}
 	column := d.r.MetaData().Schema.Column(index)
-	p := &pages{column: column, data: d.data[start : start+size], left: m.NumValues(), codec: m.Compression(), limit: d.mem.limit}
-	return file.NewColumnReader(column, p, d.mem, d.r.BufferPool()), nil
+	return &pages{column: column, data: d.data[start : start+size], left: m.NumValues(), codec: m.Compression(), limit: d.mem.limit}, nil
 }
 
 // absent says whether the file knows that a row group has no value of a column.
