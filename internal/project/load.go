@@ -84,6 +84,7 @@ func parse(dir, dirName string, src []byte, lookup func(string) (string, bool), 
 	p.setModels(root.Get("models"), ps)
 	p.setDev(root.Get("dev"), ps)
 	p.http = HTTP{Address: root.Get("http").Get("address").TextOr(defaultHTTP)}
+	p.setMaintenance(root.Get("maintenance"), ps)
 	cache := root.Get("cache")
 	p.cache = Cache{Memory: cache.Get("memory").BytesOr(defaultMemory), Disk: cache.Get("disk").BytesOr(defaultDisk)}
 	return p
@@ -190,6 +191,20 @@ func (p *Project) setDev(n *strictyaml.Node, ps *problem.List) {
 	}
 	if n != nil && (p.dev.TemporalPort == p.dev.UIPort || p.dev.UIPort == p.dev.S3Port || p.dev.S3Port == p.dev.TemporalPort) {
 		ps.Add(n.Problem("two servers cannot share a port: temporal_port %d, ui_port %d, s3_port %d; choose others", p.dev.TemporalPort, p.dev.UIPort, p.dev.S3Port))
+	}
+}
+
+// leastMaintainMemory is what joining files takes at the least.
+const leastMaintainMemory = 32 << 20
+
+func (p *Project) setMaintenance(n *strictyaml.Node, ps *problem.List) {
+	p.maintain = Maintenance{
+		Every:        n.Get("every").DurationOr(defaultMaintainEvery),
+		OrphansEvery: n.Get("orphans_every").DurationOr(defaultOrphansEvery),
+		Memory:       n.Get("memory").BytesOr(defaultMaintainMemory),
+	}
+	if m := n.Get("memory"); m != nil && p.maintain.Memory < leastMaintainMemory {
+		ps.Add(m.Problem("is %s; joining files takes at least 32MiB", m.Quoted()))
 	}
 }
 

@@ -3,6 +3,7 @@ package project
 import (
 	"net/url"
 	"slices"
+	"time"
 
 	"github.com/tidemill/tidemill/contract"
 	"github.com/tidemill/tidemill/internal/secret"
@@ -24,6 +25,7 @@ type Project struct {
 	http       HTTP
 	dev        Dev
 	cache      Cache
+	maintain   Maintenance
 }
 
 // Store is the S3 store that holds tables and models.
@@ -76,6 +78,13 @@ type Dev struct{ TemporalPort, UIPort, S3Port int }
 
 // Cache bounds the caches of one process, in bytes.
 type Cache struct{ Memory, Disk int64 }
+
+// Maintenance says when the tables are kept in order.
+type Maintenance struct {
+	Every        time.Duration // 0: never by itself
+	OrphansEvery time.Duration // 0: never by itself
+	Memory       int64         // bytes, of one process
+}
 
 // Dir is the project's directory, as it was given to [Load].
 func (p *Project) Dir() string { return p.dir }
@@ -131,3 +140,6 @@ func (p *Project) Dev() Dev { return p.dev }
 
 // Cache bounds the caches of one process.
 func (p *Project) Cache() Cache { return p.cache }
+
+// Maintenance says when the tables are kept in order.
+func (p *Project) Maintenance() Maintenance { return p.maintain }

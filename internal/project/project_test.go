@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/xeipuuv/gojsonschema"
 	"go.yaml.in/yaml/v3"
@@ -32,6 +33,7 @@ models:
 http: {address: 0.0.0.0:4196}
 dev: {temporal_port: 1, ui_port: 2, s3_port: "${S3_PORT:3}"}
 cache: {memory: 1MiB, disk: 1GB}
+maintenance: {every: off, orphans_every: 2d, memory: 512MiB}
 `
 
 var environment = map[string]string{"TIDEMILL_S3_ACCESS_KEY": "key-8sK2", "TIDEMILL_S3_SECRET_KEY": "hunter-9xQ", "TEMPORAL_API_KEY": "token-7bZ"}
@@ -82,7 +84,8 @@ func TestLoadEverything(t *testing.T) {
 	if c, ok := p.Contract("t"); !ok || c.Name() != "t" || len(p.Contracts()) != 1 {
 		t.Errorf("contracts %v", p.Contracts())
 	}
-	if p.Name() != "fraud" || p.Dir() != dir || p.HTTP() != (HTTP{"0.0.0.0:4196"}) || p.Dev() != (Dev{1, 2, 3}) || p.Cache() != (Cache{1 << 20, 1e9}) {
+	if p.Name() != "fraud" || p.Dir() != dir || p.HTTP() != (HTTP{"0.0.0.0:4196"}) || p.Dev() != (Dev{1, 2, 3}) || p.Cache() != (Cache{1 << 20, 1e9}) ||
+		p.Maintenance() != (Maintenance{0, 48 * time.Hour, 512 << 20}) {
 		t.Errorf("got %+v", p)
 	}
 	for _, text := range []string{fmt.Sprintf("%v", p), fmt.Sprintf("%+v", store), fmt.Sprintf("%#v", p.Temporal())} {
@@ -105,7 +108,8 @@ func TestDefaults(t *testing.T) {
 	if c := p.Temporal(); c.Address != "localhost:7233" || c.Namespace != "default" || c.TaskQueue != "tidemill-fraud-demo" || c.TLS || !c.APIKey.Empty() {
 		t.Errorf("temporal %+v", c)
 	}
-	if p.HTTP() != (HTTP{"127.0.0.1:4195"}) || p.Dev() != (Dev{7233, 8233, 9000}) || p.Cache() != (Cache{64 << 20, 2 << 30}) {
+	if p.HTTP() != (HTTP{"127.0.0.1:4195"}) || p.Dev() != (Dev{7233, 8233, 9000}) || p.Cache() != (Cache{64 << 20, 2 << 30}) ||
+		p.Maintenance() != (Maintenance{2 * time.Minute, 24 * time.Hour, 256 << 20}) {
 		t.Errorf("got %+v", p)
 	}
 	p, err = LoadEnv(write(t, map[string]string{File: "project: x\nstore: {endpoint: 'https://s3.example.com', bucket: abc, secret_key: '${S:}'}\n"}), lookup)
@@ -135,6 +139,9 @@ func TestProblems(t *testing.T) {
 		{"key without TLS", "temporal: {api_key: '${TEMPORAL_API_KEY}'}", "1: temporal.api_key: would cross the network in the clear; add tls: true"},
 		{"ports", "dev: {ui_port: 7233}", "1: dev: two servers cannot share a port: temporal_port 7233, ui_port 7233, s3_port 9000; choose others"},
 		{"port range", "dev: {ui_port: 70000}", `1: dev.ui_port: is "70000"; it must be between 1 and 65535`},
+		{"never maintained", "maintenance: {every: never}", `1: maintenance.every: must be a duration with a unit, such as 2m or 1h, or off, not "never"`},
+		{"maintained too often", "maintenance: {orphans_every: 10ms}", `1: maintenance.orphans_every: is "10ms"; it must be at least 1s (m stands for minutes, h for hours, d for days, w for weeks)`},
+		{"maintenance without memory", "maintenance: {memory: 1MiB}", `1: maintenance.memory: is "1MiB"; joining files takes at least 32MiB`},
 		{"size", "cache: {memory: lots}", `1: cache.memory: "lots" is not a size; write a number and a unit, such as 256MiB or 2GiB`},
 		{"model elsewhere", "models: [{name: a, file: ../a.onnx}]", `1: models[0].file: "../a.onnx" must be a path below the project's directory, such as models/fraud.onnx; copy the file there`},
 		{"model absent", "models: [{name: a, file: b.onnx}]", `1: models[0].file: the file "b.onnx" does not exist below DIR; put the model there or remove the entry`},

@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/tidemill/tidemill/internal/strictyaml"
 )
@@ -25,6 +26,10 @@ const (
 	defaultS3Port       = 9000
 	defaultMemory       = 64 << 20
 	defaultDisk         = 2 << 30
+
+	defaultMaintainEvery  = 2 * time.Minute
+	defaultOrphansEvery   = 24 * time.Hour
+	defaultMaintainMemory = 256 << 20
 )
 
 const (
@@ -75,6 +80,7 @@ var projectSpec = strictyaml.Spec{
 				{Name: "memory", Spec: strictyaml.Spec{Kind: strictyaml.Bytes, Default: "64MiB", Doc: "Most memory for batches that were just landed"}},
 				{Name: "disk", Spec: strictyaml.Spec{Kind: strictyaml.Bytes, Default: "2GiB", Doc: "Most disk for table files that queries read"}},
 			}}},
+		{Name: "maintenance", Spec: maintenanceSpec},
 	},
 }
 
@@ -109,6 +115,18 @@ var temporalSpec = strictyaml.Spec{
 		{Name: "tls", Spec: strictyaml.Spec{Kind: strictyaml.Boolean, Default: "false", Doc: "Whether to connect with TLS"}},
 		{Name: "api_key", Spec: strictyaml.Spec{Kind: strictyaml.Text, Secret: true, Examples: []string{"${TEMPORAL_API_KEY}"},
 			Doc: "An API key, as Temporal Cloud gives out; it needs tls: true. Keep it in an environment variable"}},
+	},
+}
+
+var maintenanceSpec = strictyaml.Spec{
+	Kind: strictyaml.Object,
+	Doc:  "When the tables are kept in order: old rows expired, small files joined, logs and unused files cleaned up",
+	Fields: []strictyaml.Field{
+		{Name: "every", Spec: strictyaml.Spec{Kind: strictyaml.Duration, OrOff: true, Least: time.Second, Default: "2m", Examples: []string{"2m", "1h"},
+			Doc: "How often each contract's tables are looked after; off for never by itself"}},
+		{Name: "orphans_every", Spec: strictyaml.Spec{Kind: strictyaml.Duration, OrOff: true, Least: time.Second, Default: "1d", Examples: []string{"1d", "12h"},
+			Doc: "How often a whole table is listed to find files that nothing names, left by writers that died; off for never by itself"}},
+		{Name: "memory", Spec: strictyaml.Spec{Kind: strictyaml.Bytes, Default: "256MiB", Doc: "Most memory for joining files, of one process; at least 32MiB"}},
 	},
 }
 

@@ -145,6 +145,17 @@ func (n *Node) Duration() time.Duration {
 	return d
 }
 
+// Off is what a Duration may say instead where its Spec allows it.
+const Off = "off"
+
+// DurationOr returns a duration, def for nil, and 0 for [Off].
+func (n *Node) DurationOr(def time.Duration) time.Duration {
+	if n == nil {
+		return def
+	}
+	return n.Duration()
+}
+
 // BytesOr returns a size in bytes, or def for nil.
 func (n *Node) BytesOr(def int64) int64 {
 	if n == nil {

@@ -110,6 +110,9 @@ func (s *Spec) scalarSchema(m map[string]any) {
 		m["type"] = "boolean"
 	case Duration:
 		m["type"], m["pattern"] = "string", durationPattern
+		if s.OrOff {
+			m["pattern"] = "^" + Off + "$|" + durationPattern
+		}
 	case Bytes:
 		m["type"] = []string{"string", "integer"}
 	default:

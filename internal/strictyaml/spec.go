@@ -44,6 +44,7 @@ type Spec struct {
 	Valid      func(string) error // Text: further check; its error's text follows the field's name
 	Min, Max   int                // Integer
 	Least      time.Duration      // Duration
+	OrOff      bool               // Duration: "off" is allowed, too
 	Default    string             // shown to people; the value itself is the caller's business
 	Examples   []string
 	SchemaOnly string // Text: pattern for editors where the real check is a parser of its own
@@ -246,6 +247,9 @@ func (s *Spec) checkScalar(n *Node, fail func(string, ...any)) {
 	case Duration:
 		d, err := parseDuration(n.Value)
 		switch {
+		case s.OrOff && n.Value == Off:
+		case (err != nil || d <= 0) && s.OrOff:
+			fail("must be a duration with a unit, such as %s, or off, not %s", strings.Join(s.Examples, " or "), n.Quoted())
 		case (err != nil || d <= 0) && s.Least > 0:
 			fail("must be a duration with a unit, such as %s, not %s", strings.Join(s.Examples, " or "), n.Quoted())
 		case err != nil || d <= 0:
