@@ -23,6 +23,9 @@ type ExpireOptions struct {
 	// Slack is by how much a row may be too old before a file that has younger rows as
 	// well is rewritten without it. A file that has only rows that are too old goes at once.
 	Slack time.Duration
+	// DryRun counts and changes nothing. Of the files that would be rewritten it is not
+	// known how many rows would go.
+	DryRun bool
 }
 
 // Expired says what Expire did.
@@ -72,6 +75,13 @@ func (t *Table) expire(ctx context.Context, o ExpireOptions) (out Expired, err e
 		case lo.Before(o.Before.Add(-o.Slack)):
 			cut = append(cut, f)
 		}
+	}
+	if o.DryRun {
+		for _, f := range gone {
+			out.Rows += max(f.Rows, 0)
+		}
+		out.FilesRemoved, out.FilesRewritten = len(gone), len(cut)
+		return out, nil
 	}
 	total, done := int64(len(gone)+len(cut)), int64(0)
 	for group := range slices.Chunk(gone, expireGroup) {

@@ -65,6 +65,7 @@ func (o *MaintainOptions) mayTouch(f File) bool {
 // saves work, and nothing else hangs on it.
 type maintenance struct {
 	VacuumedTo  int64  `json:"vacuumedTo"`  // ms: tombstones up to here are of files that are deleted
+	OrphansAt   int64  `json:"orphansAt"`   // ms: when orphans were last looked for
 	Checkpoints []mark `json:"checkpoints"` // that we wrote and that are there, ascending
 }
 

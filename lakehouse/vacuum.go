@@ -78,14 +78,25 @@ func (t *Table) vacuum(ctx context.Context, o VacuumOptions) (out Vacuumed, err 
 		}
 		v.out.Orphans = len(orphans)
 	}
-	if o.DryRun || len(v.held) > 0 {
-		return v.out, nil
+	return v.out, v.note(ctx, now)
+}
+
+// note writes down how far the table is vacuumed.
+func (v *vacuuming) note(ctx context.Context, now time.Time) error {
+	if v.o.DryRun || len(v.held) > 0 && !v.o.Orphans {
+		return nil
 	}
-	if st, err = t.readMaintenance(ctx); err != nil {
-		return v.out, err
+	st, err := v.t.readMaintenance(ctx)
+	if err != nil {
+		return err
 	}
-	st.VacuumedTo = max(st.VacuumedTo, v.cutoff.UnixMilli())
-	return v.out, t.writeMaintenance(ctx, st)
+	if len(v.held) == 0 {
+		st.VacuumedTo = max(st.VacuumedTo, v.cutoff.UnixMilli())
+	}
+	if v.o.Orphans {
+		st.OrphansAt = max(st.OrphansAt, now.UnixMilli())
+	}
+	return v.t.writeMaintenance(ctx, st)
 }
 
 type vacuuming struct {
