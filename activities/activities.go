@@ -55,12 +55,21 @@ type Options struct {
 	// TurnStarted is called when a turn is about to read the landed log: a
 	// signal sent before it need not be sent again, one that comes later must.
 	TurnStarted func(table string)
+	// Maintained is told of every step of maintenance. It must not block.
+	Maintained func(Maintained)
+	// Busy says whether rows are coming in that no turn has seen yet; turns are known
+	// by themselves. Maintenance gives way to both.
+	Busy func() bool
 	// Fault is a hook for fault injection: between-hops, after-scored-put,
-	// after-quarantine-commit, after-scored-commit. May be nil.
+	// after-quarantine-commit, before-commit-scored, after-commit-scored, and those of
+	// maintenance, see package lakehouse. May be nil.
 	Fault     func(point string)
 	Now       func() time.Time
 	MaxRows   int64            // landed rows of one turn at most; default 200,000
 	Allocator memory.Allocator // of what a turn makes; default memory.DefaultAllocator
+
+	MaintainMemory int64         // bytes for joining files; default 256 MiB
+	OrphansEvery   time.Duration // how often maintenance looks for orphans by itself; 0: never
 }
 
 // Scored is what a range of landed versions became.
@@ -86,6 +95,9 @@ type Activities struct {
 	o   Options
 	mem memory.Allocator
 
+	load  load
+	pacer *pacer
+
 	mu     sync.Mutex
 	states map[string]*state
 }
@@ -101,11 +113,20 @@ func New(o Options) *Activities {
 	if o.TurnStarted == nil {
 		o.TurnStarted = func(string) {}
 	}
+	if o.Maintained == nil {
+		o.Maintained = func(Maintained) {}
+	}
+	if o.Busy == nil {
+		o.Busy = func() bool { return false }
+	}
 	if o.Fault == nil {
 		o.Fault = func(string) {}
 	}
 	if o.Now == nil {
 		o.Now = time.Now
+	}
+	if o.MaintainMemory == 0 {
+		o.MaintainMemory = 256 << 20
 	}
 	if o.MaxRows == 0 {
 		o.MaxRows = 200_000
@@ -114,6 +135,8 @@ func New(o Options) *Activities {
 		o.Allocator = memory.DefaultAllocator
 	}
 	a := &Activities{o: o, mem: o.Allocator, states: map[string]*state{}}
+	a.load.now = o.Now
+	a.pacer = newPacer(func() bool { return a.load.busy() || o.Busy() })
 	for _, c := range o.Contracts {
 		a.states[c.Name()] = &state{name: c.Name(), contract: c}
 	}

@@ -121,6 +121,7 @@ const (
 	ErrTypeModel    = "Model"    // a model is missing or does not fit
 	ErrTypeInput    = "Input"    // the workflow's input must be corrected
 	ErrTypePoison   = "Poison"   // rows that still crash the model
+	ErrTypeTable    = "Table"    // a table must be mended
 )
 
 // Permanent marks an error that repeating cannot mend.
