@@ -43,7 +43,7 @@ func TestHistories(t *testing.T) {
 		recordHistories(t)
 	}
 	files, err := filepath.Glob(filepath.Join(histories, "*.json"))
-	if err != nil || len(files) < 8 {
+	if err != nil || len(files) < 12 {
 		t.Fatalf("%d histories, %v", len(files), err)
 	}
 	for _, f := range files {
@@ -72,7 +72,19 @@ func replay(file string, pipeline func(workflow.Context, workflows.PipelineInput
 	r.RegisterWorkflowWithOptions(pipeline, workflow.RegisterOptions{Name: "Pipeline"})
 	r.RegisterWorkflowWithOptions(workflows.RegisterModel, workflow.RegisterOptions{Name: "RegisterModel"})
 	r.RegisterWorkflowWithOptions(workflows.RecoverBatch, workflow.RegisterOptions{Name: "RecoverBatch"})
-	return r.ReplayWorkflowHistoryFromJSONFile(quiet, file)
+	r.RegisterWorkflowWithOptions(workflows.Maintain, workflow.RegisterOptions{Name: "Maintain"})
+	data, err := os.Open(file)
+	if err != nil {
+		return err
+	}
+	defer data.Close()
+	h, err := client.HistoryFromJSON(data, client.HistoryJSONOptions{})
+	if err != nil {
+		return err
+	}
+	// Maintain looks at its id.
+	o := worker.ReplayWorkflowHistoryOptions{OriginalExecution: workflow.Execution{ID: h.Events[0].GetWorkflowExecutionStartedEventAttributes().GetWorkflowId()}}
+	return r.ReplayWorkflowHistoryWithOptions(quiet, h, o)
 }
 
 // actor does what a test says, under the names of the real activities.
@@ -84,6 +96,7 @@ type actor struct {
 	parts   []activities.Part
 	crashes int // attempts at a part that still fail
 	refuse  bool
+	steps   map[string]func(context.Context) error // of maintenance, by "step table"
 }
 
 func (a *actor) set(f func(*actor)) {
@@ -180,6 +193,7 @@ func newStage(t *testing.T, historyEvents int) *stage {
 	w.RegisterWorkflowWithOptions(workflows.Pipeline, workflow.RegisterOptions{Name: "Pipeline"})
 	w.RegisterWorkflowWithOptions(workflows.RegisterModel, workflow.RegisterOptions{Name: "RegisterModel"})
 	w.RegisterWorkflowWithOptions(workflows.RecoverBatch, workflow.RegisterOptions{Name: "RecoverBatch"})
+	w.RegisterWorkflowWithOptions(workflows.Maintain, workflow.RegisterOptions{Name: "Maintain"})
 	w.RegisterActivity(st.actor)
 	if err := w.Start(); err != nil {
 		t.Fatal(err)
@@ -278,6 +292,7 @@ func (s *stage) save(name, id, run string) {
 }
 
 func recordHistories(t *testing.T) {
+	t.Run("maintain", recordMaintenance)
 	t.Run("pipeline", func(t *testing.T) {
 		s := newStage(t, 0)
 		s.land(0)

@@ -93,14 +93,21 @@ func (s *script) status() (st workflows.Status) {
 // details is the text that a person sees in the Temporal UI.
 func (s *script) details() string {
 	s.t.Helper()
-	v, err := s.QueryWorkflow("__temporal_workflow_metadata")
+	return details(s.t, s)
+}
+
+func details(t *testing.T, w interface {
+	QueryWorkflow(name string, args ...any) (converter.EncodedValue, error)
+}) string {
+	t.Helper()
+	v, err := w.QueryWorkflow("__temporal_workflow_metadata")
 	if err != nil {
-		s.t.Error(err)
+		t.Error(err)
 		return ""
 	}
 	var out sdkpb.WorkflowMetadata
 	if err := v.Get(&out); err != nil {
-		s.t.Error(err)
+		t.Error(err)
 	}
 	return out.GetCurrentDetails()
 }
