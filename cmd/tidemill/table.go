@@ -13,7 +13,7 @@ import (
 func newTable(g *global) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "table",
-		Short: "Look at tables: snapshots, files, versions",
+		Short: "Look at tables: snapshots, files, versions; maintain and restore them",
 		Args:  args(cobra.NoArgs),
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
@@ -88,6 +88,6 @@ func newTable(g *global) *cobra.Command {
 		},
 	}
 	history.Flags().IntVarP(&limit, "limit", "n", 20, "versions to list at most (0: all)")
-	cmd.AddCommand(list, show, history, newRescore(g))
+	cmd.AddCommand(list, show, history, newTableMaintain(g), newTableDiff(g), newTableRestore(g), newRescore(g))
 	return cmd
 }

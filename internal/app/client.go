@@ -295,17 +295,18 @@ func (c *Client) History(ctx context.Context, name string, limit int) ([]Commit,
 	}
 	out := make([]Commit, 0, len(cs))
 	for i := len(cs) - 1; i >= 0; i-- {
-		h := Commit{Version: cs[i].Version, Time: cs[i].Time.UTC(), Files: len(cs[i].Adds)}
-		if cs[i].Info != nil {
-			h.Operation = cs[i].Info.Operation
-		}
-		for _, f := range cs[i].Adds {
-			h.Rows += f.Rows
-			h.Bytes += f.Size
-		}
-		out = append(out, h)
+		out = append(out, commitOf(cs[i]))
 	}
 	return out, nil
+}
+
+func commitOf(c lakehouse.Change) Commit {
+	added := sum(c.Adds)
+	h := Commit{Version: c.Version, Time: c.Time.UTC(), Files: added.Files, Rows: added.Rows, Bytes: added.Bytes}
+	if c.Info != nil {
+		h.Operation = c.Info.Operation
+	}
+	return h
 }
 
 // SQL runs a query over the project's tables and writes its rows as "table",

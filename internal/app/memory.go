@@ -8,7 +8,7 @@ import (
 
 // What a process under full load needs of Go's memory, measured and rounded up:
 // the servers and the runtime, a connector with its batches on their way to the
-// table, and a turn of a pipeline.
+// table, and a turn of a pipeline. The cache and maintenance have bounds of their own.
 const (
 	memoryBase         = 256 << 20
 	memoryPerConnector = 192 << 20
@@ -22,8 +22,12 @@ var memoryExpected atomic.Int64
 // their remains grow to as much again as is in use. The limit is a soft one: a
 // process that does need more gets it and collects more often. Whoever sets
 // GOMEMLIMIT decides instead.
-func expectMemory(connectors, tables int, cache int64) {
-	sum := memoryExpected.Add(int64(connectors)*memoryPerConnector + int64(tables)*memoryPerTable + cache)
+func expectMemory(connectors, tables int, others ...int64) {
+	sum := int64(connectors)*memoryPerConnector + int64(tables)*memoryPerTable
+	for _, n := range others {
+		sum += n
+	}
+	sum = memoryExpected.Add(sum)
 	if os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(memoryBase + sum)
 	}

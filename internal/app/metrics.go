@@ -27,6 +27,8 @@ type metrics struct {
 	newFields   *prometheus.CounterVec   // table, outcome
 	lagVersions *prometheus.GaugeVec     // table
 	lagSeconds  *prometheus.GaugeVec     // table
+
+	upkeep *upkeepMetrics
 }
 
 // NewRegistry returns a registry for the process, with what Go and the
@@ -69,6 +71,7 @@ func newMetrics(registry prometheus.Registerer, project string) *metrics {
 		}, []string{"table", "stage"}),
 	}
 	r.MustRegister(m.stage)
+	m.upkeep = newUpkeepMetrics(r)
 	return m
 }
 

@@ -52,7 +52,8 @@ type process struct {
 	conns    *connectors.Engine
 	configs  []*connectors.Config
 
-	lives map[string]*live // by table
+	lives    map[string]*live // by table
+	landings landings
 
 	stopConns context.CancelFunc
 	running   sync.WaitGroup
@@ -102,20 +103,21 @@ func startProcess(ctx context.Context, o processOptions) (started *process, err 
 	p.notify = newNotifier(func(ctx context.Context, table string) error {
 		return wake(ctx, p.temporal, queue, o.project.Name(), table)
 	}, p.log)
-	cacheBytes := int64(0)
-	if o.worker { // else nobody here would ask for what has landed
-		cacheBytes = o.project.Cache().Memory
+	cacheBytes, maintainBytes := int64(0), int64(0)
+	if o.worker { // else nobody here would ask for what has landed, or maintain tables
+		cacheBytes, maintainBytes = o.project.Cache().Memory, o.project.Maintenance().Memory
 	}
 	cache := lakehouse.NewRecordCache(cacheBytes)
-	expectMemory(len(p.configs), len(o.project.Contracts()), cacheBytes)
+	expectMemory(len(p.configs), len(o.project.Contracts()), cacheBytes, maintainBytes)
 	contracts := map[string]*contract.Table{}
 	for _, c := range o.project.Contracts() {
 		contracts[c.Name()] = c
 	}
 	p.tables = &tables{
-		store: p.store, contracts: contracts, cache: cache, metrics: p.metrics, live: p.live, notify: p.notify.landed, fault: faultPoint(), log: p.log,
+		store: p.store, contracts: contracts, cache: cache, metrics: p.metrics, live: p.live, notify: p.landed, fault: faultPoint(), log: p.log,
 		open: map[string]*lakehouse.Table{}, landings: map[string]*connectors.Landing{},
 	}
+	watchTables(o.registry, o.project.Name(), p.tables.opened)
 	if o.worker {
 		if err := p.startWorker(ctx, queue, cache); err != nil {
 			return nil, err
@@ -155,6 +157,8 @@ func (p *process) startWorker(ctx context.Context, queue string, cache *lakehous
 		Contracts: p.project.Contracts(), Tables: p.tables, Models: p.registry, Runtime: onnx.Runtime{Logger: p.log},
 		Engine: p.engine, Cache: cache, Files: &projectFiles{dir: p.project.Dir(), store: p.store},
 		Logger: p.log, Observe: p.observeTurn, TurnStarted: p.notify.turnStarted, Fault: faultPoint(),
+		Maintained: p.metrics.upkeep.step, Busy: p.landings.busy,
+		MaintainMemory: p.project.Maintenance().Memory, OrphansEvery: p.project.Maintenance().OrphansEvery,
 	})
 	p.closers = append(p.closers, p.acts.Close)
 	p.worker = newWorker(p.temporal, queue, p.acts)
@@ -169,7 +173,16 @@ func (p *process) startWorker(ctx context.Context, queue string, cache *lakehous
 			return fmt.Errorf("start pipeline of %s: %w", c.Name(), plain(err))
 		}
 	}
-	return nil
+	sched := &schedules{
+		client: p.temporal.ScheduleClient(), queue: queue, project: p.project.Name(), every: p.project.Maintenance().Every, log: p.log,
+	}
+	return sched.set(ctx, sortedKeys(p.lives))
+}
+
+// landed is told of every commit to a landed table.
+func (p *process) landed(table string) {
+	p.landings.note()
+	p.notify.landed(table)
 }
 
 func (p *process) live(table string) *live { return p.lives[table] }
@@ -259,6 +272,9 @@ func (p *process) stop(ctx context.Context) error {
 	}
 	if p.worker != nil {
 		p.worker.Stop()
+	}
+	if p.tables != nil {
+		errs = append(errs, p.tables.settle(ctx))
 	}
 	if p.temporal != nil {
 		p.temporal.Close()

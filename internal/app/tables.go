@@ -41,7 +41,7 @@ func (t *tables) Open(ctx context.Context, name string) (*lakehouse.Table, error
 	if l, ok := t.open[name]; ok {
 		return l, nil
 	}
-	l, err := lakehouse.Open(ctx, t.store, name)
+	l, err := lakehouse.Open(ctx, t.store, name, t.options()...)
 	if err != nil {
 		return nil, err
 	}
@@ -64,7 +64,7 @@ func (t *tables) create(ctx context.Context, name string, o lakehouse.CreateOpti
 		}
 		return l, nil
 	}
-	l, err := lakehouse.Create(ctx, t.store, name, o)
+	l, err := lakehouse.Create(ctx, t.store, name, o, t.options()...)
 	if err != nil {
 		return nil, err
 	}

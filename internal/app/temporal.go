@@ -71,13 +71,20 @@ func newWorker(t client.Client, queue string, acts *activities.Activities) worke
 		MaxConcurrentWorkflowTaskPollers: pollers,
 		MaxConcurrentActivityTaskPollers: pollers,
 		WorkerStopTimeout:                10 * time.Second,
+		// An activity hears of its cancellation when it sends a heartbeat.
+		MaxHeartbeatThrottleInterval: time.Second,
 	})
-	for name, fn := range map[string]any{"Pipeline": workflows.Pipeline, "RegisterModel": workflows.RegisterModel, "RecoverBatch": workflows.RecoverBatch, "Rescore": workflows.Rescore} {
+	for name, fn := range map[string]any{
+		"Pipeline": workflows.Pipeline, "RegisterModel": workflows.RegisterModel, "RecoverBatch": workflows.RecoverBatch,
+		"Rescore": workflows.Rescore, "Maintain": workflows.Maintain,
+	} {
 		w.RegisterWorkflowWithOptions(fn, workflow.RegisterOptions{Name: name})
 	}
 	for name, fn := range map[string]any{
 		"Turn": acts.Turn, "CatchUp": acts.CatchUp, "Recover": acts.Recover, "Rescore": acts.Rescore,
 		"InspectModel": acts.InspectModel, "GateModel": acts.GateModel, "PublishModel": acts.PublishModel, "MoveAlias": acts.MoveAlias,
+		"PlanMaintenance": acts.PlanMaintenance, "ExpireRows": acts.ExpireRows, "CompactFiles": acts.CompactFiles,
+		"WriteCheckpoint": acts.WriteCheckpoint, "CleanLog": acts.CleanLog, "VacuumFiles": acts.VacuumFiles,
 	} {
 		w.RegisterActivityWithOptions(fn, activity.RegisterOptions{Name: name})
 	}
