@@ -295,9 +295,10 @@ func (w *world) drain(k *worker) (sum activities.TurnResult) {
 
 // tables opens tables as one process does.
 type tables struct {
-	store objstore.Store
-	mu    sync.Mutex
-	open  map[string]*lakehouse.Table
+	store   objstore.Store
+	options []lakehouse.Option
+	mu      sync.Mutex
+	open    map[string]*lakehouse.Table
 }
 
 func (t *tables) Open(ctx context.Context, name string) (*lakehouse.Table, error) {
@@ -306,7 +307,7 @@ func (t *tables) Open(ctx context.Context, name string) (*lakehouse.Table, error
 	if l, ok := t.open[name]; ok {
 		return l, nil
 	}
-	l, err := lakehouse.Open(ctx, t.store, name, noWait)
+	l, err := lakehouse.Open(ctx, t.store, name, append(t.options, noWait)...)
 	return t.keep(name, l, err)
 }
 
@@ -316,7 +317,7 @@ func (t *tables) Create(ctx context.Context, name string, o lakehouse.CreateOpti
 	if l, ok := t.open[name]; ok {
 		return l, l.Evolve(ctx, o.Schema, o.PartitionBy)
 	}
-	l, err := lakehouse.Create(ctx, t.store, name, o, noWait)
+	l, err := lakehouse.Create(ctx, t.store, name, o, append(t.options, noWait)...)
 	return t.keep(name, l, err)
 }
 

@@ -16,6 +16,7 @@ import (
 	"go.temporal.io/sdk/temporal"
 
 	"github.com/tidemill/tidemill/activities"
+	"github.com/tidemill/tidemill/contract"
 	"github.com/tidemill/tidemill/internal/project"
 	"github.com/tidemill/tidemill/lakehouse"
 	"github.com/tidemill/tidemill/workflows"
@@ -257,7 +258,7 @@ func (c *Client) Diff(ctx context.Context, name string, from, to int64) (TableDi
 	}
 	out := TableDiff{Table: name, From: from, To: to, Added: sum(d.Added), Removed: sum(d.Removed), Commits: []Commit{}}
 	for _, f := range d.Columns {
-		out.Columns = append(out.Columns, Column{Name: f.Name, Type: typeName(f.Type), Nullable: f.Nullable})
+		out.Columns = append(out.Columns, Column{Name: f.Name, Type: contract.TypeName(f.Type), Nullable: f.Nullable})
 	}
 	for _, ch := range d.Commits {
 		out.Commits = append(out.Commits, commitOf(ch))
