@@ -171,7 +171,10 @@ func (a *Activities) CleanLog(ctx context.Context, in StepInput) (StepResult, er
 func (a *Activities) VacuumFiles(ctx context.Context, in StepInput) (StepResult, error) {
 	return a.maintain(ctx, StepVacuum, in, func(ctx context.Context, m *maintaining) (Counts, error) {
 		out, err := m.table.Vacuum(ctx, lakehouse.VacuumOptions{MaintainOptions: m.options, Orphans: in.Orphans, DryRun: in.DryRun})
-		return Counts{Vacuumed: int64(out.Expired), Orphans: int64(out.Orphans), BytesFreed: out.Bytes}, err
+		if err != nil { // the next attempt goes over the others once more
+			return Counts{Orphans: int64(out.Orphans)}, err
+		}
+		return Counts{Vacuumed: int64(out.Expired), Orphans: int64(out.Orphans), BytesFreed: out.Bytes}, nil
 	})
 }
 

@@ -15,7 +15,7 @@ import (
 type pacer struct {
 	busy func() bool // whether rows are coming in
 	wait func(ctx context.Context, d time.Duration) error
-	rest time.Duration // per unit of work while busy
+	rest int // times the work, while busy
 }
 
 // quietAfter is how long after the last rows a process counts as idle.
@@ -40,7 +40,7 @@ func newPacer(busy func() bool) *pacer {
 // pace returns when the next piece of work may begin after one that took a time: at once
 // while nothing else is going on.
 func (p *pacer) pace(ctx context.Context, worked time.Duration) error {
-	for left := worked * p.rest; left > 0 && p.busy(); left -= restStep {
+	for left := worked * time.Duration(p.rest); left > 0 && p.busy(); left -= restStep {
 		if err := p.wait(ctx, min(left, restStep)); err != nil {
 			return err
 		}
@@ -81,8 +81,7 @@ func (l *load) busy() bool {
 
 // beats are the heartbeats of one step of maintenance.
 type beats struct {
-	ctx    context.Context // the activity's
-	real   bool            // false: called outside of a worker, by a test
+	send   func(StepProgress) // does nothing outside of a worker
 	done   chan struct{}
 	cancel context.CancelCauseFunc
 
@@ -98,19 +97,21 @@ var errStopping = errors.New("the worker is stopping; another one goes on")
 // startBeats begins to tell of a step's progress. The context it returns ends when the
 // activity is cancelled, or its worker stops: what is left is done by the next attempt.
 func startBeats(ctx context.Context) (*beats, context.Context) {
-	b := &beats{ctx: ctx, real: activity.IsActivity(ctx), done: make(chan struct{})}
-	ctx, b.cancel = context.WithCancelCause(ctx)
-	if !b.real {
-		return b, ctx
+	b := &beats{send: func(StepProgress) {}, done: make(chan struct{})}
+	own, cancel := context.WithCancelCause(ctx)
+	b.cancel = cancel
+	if !activity.IsActivity(ctx) {
+		return b, own
 	}
-	if activity.HasHeartbeatDetails(b.ctx) {
+	b.send = func(at StepProgress) { activity.RecordHeartbeat(ctx, at) }
+	if activity.HasHeartbeatDetails(ctx) {
 		var before StepProgress
-		if err := activity.GetHeartbeatDetails(b.ctx, &before); err == nil {
+		if err := activity.GetHeartbeatDetails(ctx, &before); err == nil {
 			b.at.Earlier = before.Earlier
 		}
 	}
-	go b.run(activity.GetWorkerStopChannel(b.ctx))
-	return b, ctx
+	go b.run(activity.GetWorkerStopChannel(ctx))
+	return b, own
 }
 
 func (b *beats) run(stopping <-chan struct{}) {
@@ -133,7 +134,7 @@ func (b *beats) record() {
 	b.mu.Lock()
 	at := b.at
 	b.mu.Unlock()
-	activity.RecordHeartbeat(b.ctx, at)
+	b.send(at)
 }
 
 func (b *beats) stop() {
@@ -145,9 +146,7 @@ func (b *beats) doing(what string) {
 	b.mu.Lock()
 	b.at.Doing, b.at.Done, b.at.Total = what, 0, 0
 	b.mu.Unlock()
-	if b.real {
-		b.record()
-	}
+	b.record()
 }
 
 func (b *beats) progress(done, total int64) {
@@ -167,9 +166,7 @@ func (b *beats) failed(sum Counts) {
 	b.mu.Lock()
 	b.at.Earlier = sum
 	b.mu.Unlock()
-	if b.real {
-		b.record()
-	}
+	b.record()
 }
 
 // cause says why a step ended early, if its worker's end is the reason.

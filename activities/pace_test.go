@@ -11,8 +11,8 @@ import (
 func TestPace(t *testing.T) {
 	for _, c := range []struct {
 		worked time.Duration
-		rest   time.Duration // per unit of work
-		busy   int           // looks that find rows coming in
+		rest   int // times the work
+		busy   int // looks that find rows coming in
 		want   time.Duration
 	}{
 		{time.Second, restOnMany, 0, 0},

@@ -20,10 +20,17 @@ type Upkeep struct {
 
 // Upkeep asks the store how far the table is maintained. It costs three small requests.
 func (t *Table) Upkeep(ctx context.Context) (Upkeep, error) {
-	fail := func(err error) (Upkeep, error) { return Upkeep{}, fmt.Errorf("table %s: %w", t.root, err) }
+	out, err := t.upkeep(ctx)
+	if err != nil {
+		return Upkeep{}, fmt.Errorf("table %s: %w", t.root, err)
+	}
+	return out, nil
+}
+
+func (t *Table) upkeep(ctx context.Context) (Upkeep, error) {
 	st, err := t.readMaintenance(ctx)
 	if err != nil {
-		return fail(err)
+		return Upkeep{}, err
 	}
 	out := Upkeep{Checkpoint: t.readHint(ctx).version, LogFirst: -1, Retention: tombstoneRetention(t.Snapshot())}
 	if st.VacuumedTo > 0 {
@@ -34,7 +41,7 @@ func (t *Table) Upkeep(ctx context.Context) (Upkeep, error) {
 	}
 	for o, err := range t.store.List(ctx, logDir, "") {
 		if err != nil {
-			return fail(fmt.Errorf("list the log: %w", err))
+			return Upkeep{}, fmt.Errorf("list the log: %w", err)
 		}
 		if n, ok := parseLogName(strings.TrimPrefix(o.Key, logDir)); ok && n.commit {
 			out.LogFirst = n.version
