@@ -155,10 +155,33 @@ func TestColumnRacesTheTurn(t *testing.T) {
 	}
 }
 
-// meddling tables do something once, before the scored table is created.
+// TestRescoreKeepsColumns has the tables get a column, and a worker of the old contract
+// score a row with it, after a rescore has looked at the tables.
+func TestRescoreKeepsColumns(t *testing.T) {
+	w := newWorld(t)
+	old := w.start(plainYAML)
+	w.landAs(plainYAML, `{"id":1,"x":1}`)
+	w.turn(old)
+	k := w.start(replace(plainYAML, "x * 2", "x * 4"), func(o *activities.Options) {
+		o.Tables = &meddling{Tables: o.Tables, after: func() {
+			w.extend("t", "late", arrow.BinaryTypes.String)
+			w.landWith(2, "late", "kept")
+			w.turn(old)
+		}}
+	})
+	if res := w.rescore(k, activities.RescoreInput{}); res.Rows != 2 {
+		t.Errorf("%+v", res)
+	}
+	scored, _ := w.exact(0)
+	if len(scored) != 2 || scored[0]["twice"] != "4" || scored[1]["twice"] != "4" || scored[1]["late"] != "kept" {
+		t.Errorf("scored %v", scored)
+	}
+}
+
+// meddling tables do something once, before or after the scored table is created.
 type meddling struct {
 	activities.Tables
-	before func()
+	before, after func()
 }
 
 func (m *meddling) Create(ctx context.Context, name string, o lakehouse.CreateOptions) (*lakehouse.Table, error) {
@@ -166,7 +189,13 @@ func (m *meddling) Create(ctx context.Context, name string, o lakehouse.CreateOp
 		m.before()
 		m.before = nil
 	}
-	return m.Tables.Create(ctx, name, o)
+	table, err := m.Tables.Create(ctx, name, o)
+	if m.after != nil && name == "t"+activities.Suffix {
+		after := m.after
+		m.after = nil
+		after()
+	}
+	return table, err
 }
 
 // TestNewContractOverOldTables changes contracts over tables that have rows.

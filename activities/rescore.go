@@ -89,6 +89,7 @@ type rescoring struct {
 	s        *state
 	in       RescoreInput
 	where    *predicate.Node
+	as       *arrow.Schema   // the scored table's, when s was prepared
 	done     map[string]bool // files that need no look: what we wrote, or found nothing in
 	rules    map[string]int64
 	deadline time.Time
@@ -116,6 +117,12 @@ func (r *rescoring) run(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		if snap.Schema() != r.as {
+			if err := r.columns(ctx); err != nil {
+				return err
+			}
+			continue
+		}
 		files, skipped := snap.Prune(predicate.All(r.where, r.s.outdated()))
 		files = slices.DeleteFunc(files, func(f lakehouse.File) bool { return r.done[f.Path] })
 		if r.res.Files == 0 {
@@ -130,8 +137,7 @@ func (r *rescoring) run(ctx context.Context) error {
 				return nil
 			}
 			err := r.file(ctx, f)
-			var moved *lakehouse.ConflictError
-			if errors.As(err, &moved) {
+			if _, moved := errors.AsType[*lakehouse.ConflictError](err); moved || errors.Is(err, errNewColumns) {
 				break // compacted, say: its rows are in another file now
 			}
 			if err != nil {
@@ -143,6 +149,24 @@ func (r *rescoring) run(ctx context.Context) error {
 	}
 }
 
+// errNewColumns: the scored table has got columns that rows scored now would lack.
+var errNewColumns = errors.New("the scored table has new columns")
+
+// columns takes in columns that the tables got since they were last looked at, so that
+// rows keep what they have there.
+func (r *rescoring) columns(ctx context.Context) error {
+	if _, err := r.s.landed.Refresh(ctx); err != nil {
+		return err
+	}
+	as := r.s.scored.Snapshot().Schema()
+	r.s.schema = nil
+	if err := r.a.prepare(ctx, r.s); err != nil {
+		return err
+	}
+	r.as = as
+	return nil
+}
+
 // file replaces one file.
 func (r *rescoring) file(ctx context.Context, f lakehouse.File) error {
 	rec, err := r.s.scored.ReadFile(ctx, f)
@@ -150,6 +174,9 @@ func (r *rescoring) file(ctx context.Context, f lakehouse.File) error {
 		return err
 	}
 	defer rec.Release()
+	if !rec.Schema().Equal(r.as) {
+		return errNewColumns
+	}
 	todo, err := r.choose(ctx, rec)
 	if err != nil || len(todo) == 0 {
 		return err
