@@ -127,8 +127,14 @@ func TypeName(t arrow.DataType) string {
 		return "date"
 	case *arrow.Decimal128Type:
 		return fmt.Sprintf("decimal(%d,%d)", t.Precision, t.Scale)
+	case *arrow.Int16Type:
+		return "short"
+	case *arrow.Int8Type:
+		return "byte"
 	case *arrow.ListType:
 		return "list<" + TypeName(t.Elem()) + ">"
+	case *arrow.MapType:
+		return "map<" + TypeName(t.KeyType()) + ", " + TypeName(t.ItemType()) + ">"
 	case *arrow.StructType:
 		parts := make([]string, t.NumFields())
 		for i, f := range t.Fields() {

@@ -39,6 +39,7 @@ type Table struct {
 }
 
 type options struct {
+	name   string
 	now    func() time.Time
 	wait   func(ctx context.Context, attempt int) error
 	logger *slog.Logger
@@ -48,6 +49,9 @@ type options struct {
 
 // Option changes how a table behaves; the defaults are right outside of tests.
 type Option func(*options)
+
+// WithName sets what errors and log lines call the table; by default its root.
+func WithName(name string) Option { return func(o *options) { o.name = name } }
 
 // WithClock sets the clock that commits and files are stamped with.
 func WithClock(now func() time.Time) Option { return func(o *options) { o.now = now } }
@@ -89,6 +93,9 @@ func newTable(store objstore.Store, root string, opts []Option) *Table {
 	}
 	for _, o := range opts {
 		o(&t.opt)
+	}
+	if t.opt.name != "" {
+		t.root = t.opt.name
 	}
 	t.auto.off = t.opt.manual
 	t.checkpoint = checkpointMark{-1, t.opt.now()}
@@ -181,7 +188,7 @@ func (t *Table) newMetadata(o CreateOptions) (*delta.Metadata, error) {
 	}, nil
 }
 
-// Root returns the table's path in the store.
+// Root returns the table's path in the store, or the name it was given.
 func (t *Table) Root() string { return t.root }
 
 // Snapshot returns the newest version that this Table has seen.

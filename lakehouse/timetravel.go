@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/tidemill/tidemill/lakehouse/delta"
 )
 
 // VersionError says that a version of a table cannot be had, and which can.
@@ -22,6 +24,21 @@ func (e *VersionError) Error() string {
 		text += fmt.Sprintf(", the first of %s", e.EarliestTime.UTC().Format(time.RFC3339Nano))
 	}
 	return text + "; older ones are gone once delta.logRetentionDuration has passed"
+}
+
+// Commits returns the first and the last version whose commits are in the log. Those
+// before the first were cleaned up, and are in a checkpoint; first is beyond last when all
+// were.
+func (t *Table) Commits(ctx context.Context) (first, last int64, err error) {
+	l, err := t.list(ctx, -1)
+	if err != nil {
+		return 0, 0, fmt.Errorf("table %s: %w", t.root, err)
+	}
+	_, last = l.readable()
+	if len(l.runs) == 0 {
+		return last + 1, last, nil
+	}
+	return l.lowest(), last, nil
 }
 
 // At returns the snapshot of one version, a *VersionError when it is not there, or not
@@ -88,8 +105,14 @@ func (l *listing) readable() (earliest, latest int64) {
 // a *VersionError when the log does not go back that far. A commit's time is that of its
 // object in the store, as other readers have it, and never before the commit it follows.
 func (t *Table) AsOf(ctx context.Context, at time.Time) (*Snapshot, error) {
-	if _, err := t.Refresh(ctx); err != nil {
+	s, err := t.Refresh(ctx)
+	if err != nil {
 		return nil, err
+	}
+	if s.Configuration()["delta.enableInCommitTimestamps"] == "true" {
+		return nil, fmt.Errorf("table %s: %w", t.root, &delta.UnsupportedError{
+			Feature: "inCommitTimestamp", Detail: "the table's versions have times of their own; ask for a version by its number",
+		})
 	}
 	l, err := t.list(ctx, -1)
 	if err != nil {

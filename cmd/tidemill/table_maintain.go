@@ -135,7 +135,7 @@ func printDiff(out io.Writer, d app.TableDiff) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "\nVERSION\tTIME\tOPERATION\tFILES\tROWS\tBYTES")
 	for _, h := range d.Commits {
-		fmt.Fprintf(w, "%d\t%s\t%s\t%d\t%d\t%d\n", h.Version, h.Time.Format("2006-01-02 15:04:05.000"), h.Operation, h.Files, h.Rows, h.Bytes)
+		fmt.Fprintf(w, "%d\t%s\t%s\t%d\t%s\t%d\n", h.Version, h.Time.Format("2006-01-02 15:04:05.000"), h.Operation, h.Files, known(h.Rows), h.Bytes)
 	}
 	return w.Flush()
 }

@@ -12,7 +12,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
@@ -181,33 +180,6 @@ func (c *Client) Models(ctx context.Context) ([]ModelInfo, error) {
 	return out, nil
 }
 
-// TableInfo is a table's newest snapshot.
-type TableInfo struct {
-	Name         string        `json:"name"`
-	Version      int64         `json:"version"`
-	Rows         int64         `json:"rows"`
-	Files        int64         `json:"files"`
-	Bytes        int64         `json:"bytes"`
-	Committed    time.Time     `json:"committed"`
-	Location     string        `json:"location"`
-	Columns      []Column      `json:"columns,omitempty"`
-	PartitionBy  []string      `json:"partition_by,omitempty"`
-	Transactions []Transaction `json:"transactions,omitempty"`
-}
-
-// Column of a table.
-type Column struct {
-	Name     string `json:"name"`
-	Type     string `json:"type"`
-	Nullable bool   `json:"nullable"`
-}
-
-// Transaction is what a table's log remembers of one source or pipeline.
-type Transaction struct {
-	AppID   string `json:"app_id"`
-	Version int64  `json:"version"`
-}
-
 // Tables lists the project's tables.
 func (c *Client) Tables(ctx context.Context) ([]TableInfo, error) {
 	names, err := c.tables.names(ctx)
@@ -216,38 +188,29 @@ func (c *Client) Tables(ctx context.Context) ([]TableInfo, error) {
 	}
 	out := []TableInfo{}
 	for _, n := range names {
-		t, err := c.Table(ctx, n)
+		t, err := c.openTable(ctx, n)
 		if err != nil {
 			return nil, err
 		}
-		t.Columns, t.Transactions = nil, nil
-		out = append(out, t)
+		info, err := t.Show(ctx, At{}, false)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, TableInfo{
+			Name: info.Name, Version: info.Version, Rows: info.Rows, Files: info.Files, Bytes: info.Bytes, Committed: info.Committed, Location: info.Location, PartitionBy: info.PartitionBy,
+		})
 	}
 	return out, nil
 }
 
-// Table describes one table.
-func (c *Client) Table(ctx context.Context, name string) (TableInfo, error) {
+// openTable is one of the project's tables, open as long as the client is.
+func (c *Client) openTable(ctx context.Context, name string) (*Table, error) {
 	l, err := c.table(ctx, name)
 	if err != nil {
-		return TableInfo{}, err
+		return nil, err
 	}
-	s, err := l.Refresh(ctx)
-	if err != nil {
-		return TableInfo{}, fmt.Errorf("table %s: %w", name, err)
-	}
-	t := TableInfo{
-		Name: name, Version: s.Version(), Rows: s.NumRows(), Files: int64(s.NumFiles()), Bytes: s.Bytes(), Committed: s.Time().UTC(),
-		Location: "s3://" + c.ends.Store.S3.Bucket + "/" + c.ends.Store.Prefix + "/" + name, PartitionBy: s.PartitionBy(),
-	}
-	for _, f := range s.Schema().Fields() {
-		t.Columns = append(t.Columns, Column{Name: f.Name, Type: contract.TypeName(f.Type), Nullable: f.Nullable})
-	}
-	for x := range s.Txns() {
-		t.Transactions = append(t.Transactions, Transaction{AppID: x.AppID, Version: x.Version})
-	}
-	slices.SortFunc(t.Transactions, func(a, b Transaction) int { return strings.Compare(a.AppID, b.AppID) })
-	return t, nil
+	url := "s3://" + c.ends.Store.S3.Bucket + "/" + c.ends.Store.Prefix + "/" + name
+	return &Table{name: name, url: url, table: l, close: func() {}}, nil
 }
 
 func (c *Client) table(ctx context.Context, name string) (*lakehouse.Table, error) {
@@ -263,50 +226,6 @@ func (c *Client) table(ctx context.Context, name string) (*lakehouse.Table, erro
 		return nil, fmt.Errorf("no table %s; nothing has landed yet", name)
 	}
 	return nil, fmt.Errorf("no table %s; there are: %s", name, strings.Join(names, ", "))
-}
-
-// Commit is one version of a table.
-type Commit struct {
-	Version   int64     `json:"version"`
-	Time      time.Time `json:"time"`
-	Operation string    `json:"operation"`
-	Files     int       `json:"files"`
-	Rows      int64     `json:"rows"`
-	Bytes     int64     `json:"bytes"`
-}
-
-// History lists a table's versions, newest first, at most limit of them (0: all).
-func (c *Client) History(ctx context.Context, name string, limit int) ([]Commit, error) {
-	l, err := c.table(ctx, name)
-	if err != nil {
-		return nil, err
-	}
-	s, err := l.Refresh(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("table %s: %w", name, err)
-	}
-	after := int64(-1)
-	if limit > 0 {
-		after = max(after, s.Version()-int64(limit))
-	}
-	cs, err := l.Changes(ctx, after, s.Version())
-	if err != nil {
-		return nil, fmt.Errorf("table %s: %w", name, err)
-	}
-	out := make([]Commit, 0, len(cs))
-	for i := len(cs) - 1; i >= 0; i-- {
-		out = append(out, commitOf(cs[i]))
-	}
-	return out, nil
-}
-
-func commitOf(c lakehouse.Change) Commit {
-	added := sum(c.Adds)
-	h := Commit{Version: c.Version, Time: c.Time.UTC(), Files: added.Files, Rows: added.Rows, Bytes: added.Bytes}
-	if c.Info != nil {
-		h.Operation = c.Info.Operation
-	}
-	return h
 }
 
 // SQL runs a query over the project's tables and writes its rows as "table",
