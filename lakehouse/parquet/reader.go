@@ -12,13 +12,15 @@ import (
 )
 
 // Reader reads a file's row groups one by one, with the file's own columns and types,
-// whoever wrote it. INT96 timestamps are timestamps in microseconds like others. A damaged file is an error, never a panic. Not safe for concurrent
-// use.
+// whoever wrote it. INT96 timestamps are timestamps in microseconds like others. A
+// damaged file is an error, not a panic, as far as the decoder can be caught at it. Not
+// safe for concurrent use.
 type Reader struct {
 	r      *file.Reader
 	fr     *pqarrow.FileReader
 	schema *arrow.Schema
 	int96  []bool // by leaf column: it is a timestamp, and read as bytes; nil when none is
+	size   int64  // of the file
 }
 
 // maxBatch is how many values the decoder makes room for before it knows how many there are.
@@ -54,7 +56,7 @@ func NewReader(data []byte) (r *Reader, err error) {
 	if int96 != nil {
 		schema = int96Schema(schema, int96)
 	}
-	return &Reader{pr, fr, schema, int96}, nil
+	return &Reader{pr, fr, schema, int96, int64(len(data))}, nil
 }
 
 // recovered turns a panic into an error: the decoder trusts lengths that it reads.
@@ -112,18 +114,12 @@ func (r *Reader) read(ctx context.Context, groups, columns []int, rows int64) (r
 		return nil, err
 	}
 	leaves, first := r.leaves(columns)
-	if err := r.checkEncodings(groups, leaves); err != nil {
+	if err := r.check(groups, leaves); err != nil {
 		return nil, fmt.Errorf("decode parquet: %w", err)
 	}
-	readers, _, err := r.fr.GetFieldReaders(ctx, leaves, groups)
-	if err != nil {
-		return nil, fmt.Errorf("decode parquet: %w", err)
-	}
-	for _, cr := range readers {
-		defer cr.Release()
-	}
-	if len(readers) != len(columns) {
-		return nil, fmt.Errorf("decode parquet: %d columns where there should be %d", len(readers), len(columns))
+	included := make(map[int]bool, len(leaves))
+	for _, l := range leaves {
+		included[l] = true
 	}
 	fields, cols := make([]arrow.Field, len(columns)), make([]arrow.Array, len(columns))
 	defer func() {
@@ -133,10 +129,16 @@ func (r *Reader) read(ctx context.Context, groups, columns []int, rows int64) (r
 			}
 		}
 	}()
-	// Column by column, and not by the decoder's own goroutines: from here a panic can be caught.
+	// Column by column, and not by the decoder's own goroutines: from here a panic can be
+	// caught. (The children of a struct are read by goroutines of the decoder all the same.)
 	for i, c := range columns {
 		fields[i] = r.schema.Field(c)
-		cols[i], err = r.column(groups, readers[i], fields[i].Type, first[i])
+		cr, err := r.fr.GetFieldReader(ctx, c, included, groups)
+		if err != nil {
+			return nil, fmt.Errorf("decode parquet: column %s: %w", fields[i].Name, err)
+		}
+		cols[i], err = r.column(groups, cr, fields[i].Type, first[i])
+		cr.Release()
 		if err == nil && int64(cols[i].Len()) != rows {
 			err = fmt.Errorf("%d values for %d rows", cols[i].Len(), rows)
 		}
@@ -168,13 +170,23 @@ func (r *Reader) leaves(columns []int) (leaves, first []int) {
 // values, and not say why.
 const byteStreamSplit = 9
 
-func (r *Reader) checkEncodings(groups, leaves []int) error {
+// check refuses the column chunks that the decoder cannot read, or would panic on.
+func (r *Reader) check(groups, leaves []int) error {
 	meta := r.r.MetaData()
 	for _, g := range groups {
 		for _, l := range leaves {
-			for _, e := range meta.RowGroups[g].Columns[l].MetaData.GetEncodings() {
+			chunk := meta.RowGroups[g].Columns[l].MetaData
+			path := meta.Schema.Column(l).Path()
+			start := chunk.GetDataPageOffset()
+			if at := chunk.GetDictionaryPageOffset(); chunk.IsSetDictionaryPageOffset() && at > 0 && at < start {
+				start = at
+			}
+			if n := chunk.GetTotalCompressedSize(); start < 0 || n < 0 || start > r.size || n > r.size-start || chunk.GetTotalUncompressedSize() < 0 || chunk.GetNumValues() < 0 {
+				return fmt.Errorf("damaged file: column %s of row group %d does not lie in the file", path, g)
+			}
+			for _, e := range chunk.GetEncodings() {
 				if e == byteStreamSplit {
-					return fmt.Errorf("column %s is encoded as BYTE_STREAM_SPLIT, which is not supported; have its writer use another encoding", meta.Schema.Column(l).Path())
+					return fmt.Errorf("column %s is encoded as BYTE_STREAM_SPLIT, which is not supported; have its writer use another encoding", path)
 				}
 			}
 		}
