@@ -107,6 +107,11 @@ func (t *Table) logBefore(ctx context.Context, cutoff time.Time, upTo int64) ([]
 		}
 		out = append(out, logObject{n, o.Key, o.ModTime})
 	}
+	// A checkpoint is listed before the commit of its version, by which its age goes: that
+	// of a version after the cut-off would take away the one that was the newest then.
+	for len(out) > 0 && !out[len(out)-1].commit {
+		out = out[:len(out)-1]
+	}
 	return out, nil
 }
 
