@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/apache/arrow/go/v17/arrow"
@@ -158,9 +159,13 @@ func (w *world) append(ctx context.Context, a *actor, s step, c *claim) {
 	type follower struct {
 		done chan struct{}
 	}
-	var behind []follower
-	started := 0
+	var mu sync.Mutex
+	var behind []follower // guarded by mu
+	started := 0          // guarded by mu
+	// A commit goes on when its caller has given up, and then both come here.
 	follow := func(hold bool) {
+		mu.Lock()
+		defer mu.Unlock()
 		for ; started < len(s.Then); started++ {
 			f := follower{make(chan struct{})}
 			behind = append(behind, f)
