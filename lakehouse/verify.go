@@ -260,7 +260,7 @@ func (v *verifying) clocks(ctx context.Context) error {
 	}
 	if at >= 0 {
 		v.add(Problem{commitKey(at), fmt.Sprintf("says a time that is %s off the store's", worst.Round(time.Second)),
-			"set the writer's clock; nothing is deleted too early by it, for ages go by the store's clock", true})
+			"if the table was not copied, set the writer's clock; nothing is deleted too early by it, for ages go by the store's clock", true})
 	}
 	return nil
 }

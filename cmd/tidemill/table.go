@@ -37,6 +37,6 @@ func newTable(g *global) *cobra.Command {
 			})
 		},
 	}
-	cmd.AddCommand(list, newTableShow(g), newTableHistory(g), newTableScan(g), newTableMaintain(g), newTableDiff(g), newTableRestore(g), newRescore(g))
+	cmd.AddCommand(list, newTableShow(g), newTableHistory(g), newTableScan(g), newTableMaintain(g), newTableCheck(g), newTableDiff(g), newTableRestore(g), newRescore(g))
 	return cmd
 }
