@@ -136,7 +136,7 @@ func (e *engines) Spark(t *testing.T) *process {
 	defer e.mu.Unlock()
 	if e.spark == nil {
 		e.spark = startPython(e.owner, t, "spark.py", "TIDEMILL_TEST_SPARK="+testserver.SparkJars(t))
-		e.spark.must(t, "settings", args{"values": e.at.spark}, nil)
 	}
+	e.spark.must(t, "settings", args{"values": e.at.spark}, nil)
 	return e.spark
 }

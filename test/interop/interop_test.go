@@ -40,7 +40,7 @@ checks:
   - {name: not_thirteen, expr: "id % 100 <> 13", on_fail: quarantine}
 `
 
-func contract(table, further string) string { return "table: " + table + "\n" + columns + further }
+func contractOf(table, further string) string { return "table: " + table + "\n" + columns + further }
 
 func connector(table string) string {
 	return fmt.Sprintf("input:\n  http_server: {path: /%s}\noutput:\n  lakehouse: {table: %s, batching: {period: 10ms}}\n", table, table)
@@ -172,8 +172,8 @@ func start(t *testing.T) *lake {
 		"tidemill.yaml":          "project: lake\n",
 		"connectors/plain.yaml":  connector("plain"),
 		"connectors/parted.yaml": connector("parted"),
-		"tables/plain.yaml":      contract("plain", features),
-		"tables/parted.yaml":     contract("parted", "partition_by: [text, day]\n"),
+		"tables/plain.yaml":      contractOf("plain", features),
+		"tables/parted.yaml":     contractOf("parted", "partition_by: [text, day]\n"),
 	}.Write(t, "lake")
 	var err error
 	if l.server, l.addr, err = l.binary.Dev(l.dir); err != nil {

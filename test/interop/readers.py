@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from deltalake import DeltaTable, QueryBuilder
 
 import engine
+import writers
 
 # A filter is {"column": path, "op": SQL's, "type": Delta's, "value": text}; the ops
 # IS NULL and IS NOT NULL have no value.
@@ -150,8 +151,8 @@ def polars_expression(f):
         return column.is_null()
     if f["op"] == "IS NOT NULL":
         return column.is_not_null()
-    value = pl.from_arrow(pa.array([arrow_value(f).as_py()], arrow_value(f).type))
-    return getattr(column, OPS[f["op"]])(pl.lit(value).first())
+    value = arrow_value(f)
+    return getattr(column, OPS[f["op"]])(pl.lit(value.as_py(), dtype=pl.from_arrow(pa.array([], value.type)).dtype))
 
 
 class Polars:
@@ -180,5 +181,5 @@ def matching(engine_name, uri, options, filters, version=None):
 
 
 if __name__ == "__main__":
-    engine.serve({"scan": scan, "matching": matching})
+    engine.serve({"scan": scan, "matching": matching, "write": writers.write, "appends": writers.appends})
     os._exit(0)  # pyarrow's threads may abort an orderly end

@@ -130,12 +130,12 @@ func sameLines(t *testing.T, what string, got, want []string) bool {
 	}
 	shown := 0
 	for _, l := range slices.Concat(got, want) {
-		if n := count[l]; n != 0 && shown < 6 {
+		if n := count[l]; n != 0 && shown < 3 {
 			word := "missing"
 			if n < 0 {
 				word = "too many"
 			}
-			t.Logf("%s: %.600s", word, l)
+			t.Logf("%s: %.400s", word, l)
 			count[l] = 0
 			shown++
 		}

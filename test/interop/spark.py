@@ -41,7 +41,7 @@ spark = builder.getOrCreate()
 
 def settings(values):
     """Sets what may be set while a session lives; null takes it back. fs.s3a.* are Hadoop's."""
-    for k, v in values.items():
+    for k, v in (values or {}).items():
         if k.startswith("fs."):
             spark.sparkContext._jsc.hadoopConfiguration().set(k, v)
         elif v is None:
