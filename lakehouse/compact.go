@@ -56,13 +56,12 @@ type Compacted struct {
 //
 // Files of one table partition that are smaller than half the target. Files as appenders
 // write them have level 0, and MinFiles or more of one level become one of the next, in
-// groups of at most TargetBytes. So each row is written again at most once per level,
-// and there are as many levels as log(files)/log(MinFiles): 4 for the 345,600 files that
-// four commits a second make of a day if MinFiles is 24, 6 if it is 8. Of each level fewer than
-// MinFiles files stay behind. Groups that fill an output by themselves do not wait for
-// MinFiles. In a partition that has been cold for ColdAfter, files of different levels
-// are put together too, but none with others that are smaller than itself in sum: its
-// rows' file doubles each time.
+// groups of at most TargetBytes. So a row is written again at most once per level, and
+// there are log(files)/log(MinFiles) levels at most: three or four of them for four files
+// a second. Of each level fewer than MinFiles files stay behind. Groups that fill an
+// output by themselves do not wait for MinFiles. In a partition that has been cold for
+// ColdAfter, files of different levels are put together too, but none that is larger than
+// all others with it: the file that a row is in at least doubles each time.
 //
 // # Order and memory
 //
@@ -74,8 +73,10 @@ type Compacted struct {
 //   - the group's sorted files as they are stored, TargetBytes at most,
 //   - the output, about TargetBytes at most,
 //
-// so 512 MiB with the defaults, whatever the table holds. Files that are too large to be
-// sorted in MemoryBytes stay as they are.
+// so 512 MiB with the defaults, whatever the table holds, and some MiB for encoders. (A
+// file of others is read by its own row groups; one that is larger than the memory is
+// noticed when it has been read.) Files that are too large to be sorted in half of
+// MemoryBytes stay as they are.
 //
 // # Errors
 //

@@ -105,6 +105,14 @@
 // one checkpoint to the next until their files have been vacuumed. The objects
 // _tidemill_maintenance and _tidemill_clock in the log are notes that only save work.
 //
+// # Compaction
+//
+// [Table.Compact] replaces small files by larger ones with the same rows
+// (part-00000-<uuid>.c000.zstd.parquet), in commits with dataChange false. Their tags are
+// the ranges and keys of what they replace, "tidemill.level" with how often their rows
+// were put together, and "tidemill.sorted" with the columns that they are sorted by, with
+// commas. Other tags are not carried on. Their footers have bounds per row group.
+//
 // # Memory
 //
 // A snapshot shares its files with those before and after it; a commit costs what it

@@ -50,7 +50,8 @@ const trailer = 8 // bytes: the footer's length, and the magic number
 
 // dropBounds takes the bounds of w.boundless out of the footer again: the encoder
 // passes over NaN and keeps the bounds of the rest, and others disagree on what that
-// means. So it does with one bound where the other one was too long. It also holds the footer against what was written, for the encoder keeps
+// means. So it does with one bound where the other one was too long, and with numbers that it has
+// not counted. It also holds the footer against what was written, for the encoder keeps
 // errors of a row group to itself.
 func (w *Writer) dropBounds() error {
 	r, err := file.NewParquetReader(bytes.NewReader(w.buf.Bytes()))
@@ -69,7 +70,12 @@ func (w *Writer) dropBounds() error {
 	}
 	for _, g := range meta.RowGroups {
 		for _, c := range g.Columns {
-			if s := c.MetaData.Statistics; s != nil && (s.MinValue == nil || s.MaxValue == nil) {
+			s := c.MetaData.Statistics
+			if s == nil {
+				continue
+			}
+			s.DistinctCount = nil // which the encoder says is 0
+			if s.MinValue == nil || s.MaxValue == nil {
 				s.Min, s.Max, s.MinValue, s.MaxValue = nil, nil, nil, nil
 			}
 		}

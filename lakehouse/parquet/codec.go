@@ -23,8 +23,9 @@ func (snappy) EncodeLevel(dst, src []byte, _ int) []byte { return s2.EncodeSnapp
 type zstandard struct{ compress.Codec }
 
 var zstdEncoder = sync.OnceValue(func() *zstd.Encoder {
-	// An empty page has to be a frame as well.
-	e, err := zstd.NewWriter(nil, zstd.WithZeroFrames(true), zstd.WithEncoderLevel(zstd.SpeedDefault))
+	// An empty page has to be a frame as well. Nothing is to be seen beyond a page. The next
+	// level takes twice the time, and what landed becomes larger with it, not smaller.
+	e, err := zstd.NewWriter(nil, zstd.WithZeroFrames(true), zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithWindowSize(pageBytes), zstd.WithLowerEncoderMem(true))
 	if err != nil {
 		panic(err) // the options are right
 	}

@@ -175,7 +175,9 @@ func (w *Writer) start(rec arrow.Record) error {
 }
 
 func (w *Writer) writeColumn(i int, col arrow.Array) error {
-	if !w.dictionary[i] || !constant(col) {
+	// With a dictionary that is ready the encoder counts the nulls of a required column below 0.
+	counted := w.o.Bounds && !w.schema.Field(i).Nullable
+	if !w.dictionary[i] || counted || !constant(col) {
 		return w.fw.WriteColumnData(col)
 	}
 	one, err := dictionaryOfOne(memory.DefaultAllocator, col)

@@ -91,6 +91,7 @@ func TestBounds(t *testing.T) {
 		{Name: "s", Type: arrow.BinaryTypes.String, Nullable: true},
 		{Name: "bin", Type: arrow.BinaryTypes.Binary},
 		{Name: "ts", Type: utc},
+		{Name: "k", Type: arrow.BinaryTypes.String},
 	}, nil)
 	long := strings.Repeat("x", maxBound+1)
 	group := func(i []int64, x float32, f []float64, s []string) arrow.Record {
@@ -108,6 +109,7 @@ func TestBounds(t *testing.T) {
 			}
 			b.Field(4).(*array.BinaryBuilder).Append([]byte{1})
 			b.Field(5).(*array.TimestampBuilder).Append(arrow.Timestamp(-i[n]))
+			b.Field(6).(*array.StringBuilder).Append("k")
 		}
 		return b.NewRecord()
 	}
@@ -142,12 +144,15 @@ func TestBounds(t *testing.T) {
 				t.Fatal(err)
 			}
 			got += boundsText(t, chunk) + " "
+			if s := r.MetaData().RowGroups[g].Columns[c].MetaData.Statistics; s != nil && s.IsSetDistinctCount() {
+				t.Errorf("row group %d, column %d: a number of distinct values that nobody has counted", g, c)
+			}
 		}
 		got += "\n"
 	}
-	want := "-7..5/0 1..1/0 -2..1.5/0 a..é/1 none -5..7/0 \n" +
-		"9..9/0 unbounded/0 unbounded/0 same..same/0 none -9..-9/0 \n" +
-		"1..3/0 7..7/0 unbounded/0 unbounded/0 none -3..-1/0 \n"
+	want := "-7..5/0 1..1/0 -2..1.5/0 a..é/1 none -5..7/0 k..k/0 \n" +
+		"9..9/0 unbounded/0 unbounded/0 same..same/0 none -9..-9/0 k..k/0 \n" +
+		"1..3/0 7..7/0 unbounded/0 unbounded/0 none -3..-1/0 k..k/0 \n"
 	if got != want {
 		t.Errorf("got\n%swant\n%s", got, want)
 	}
