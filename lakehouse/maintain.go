@@ -181,6 +181,10 @@ func tombstoneRetention(s *Snapshot) time.Duration {
 	return retentionOf(s, "delta.deletedFileRetentionDuration", defaultTombstoneRetention)
 }
 
+// FileRetention is how long a file can still be read after a later version took it out
+// of the table: until then it is not vacuumed.
+func (s *Snapshot) FileRetention() time.Duration { return tombstoneRetention(s) }
+
 // logRetention is how long commits stay.
 func logRetention(s *Snapshot) time.Duration {
 	return max(retentionOf(s, "delta.logRetentionDuration", defaultLogRetention), tombstoneRetention(s))

@@ -209,6 +209,16 @@ func fileColumn(ctx context.Context, rec arrow.Record, field arrow.Field) (arrow
 }
 
 // fetch reads a file's object.
+// Bytes returns a file as it is stored, for readers that are not ours. A file that is
+// gone is fs.ErrNotExist.
+func (t *Table) Bytes(ctx context.Context, f File) ([]byte, error) {
+	data, err := t.fetch(ctx, f)
+	if err != nil {
+		return nil, fmt.Errorf("read table %s: %s: %w", t.root, f.Path, err)
+	}
+	return data, nil
+}
+
 func (t *Table) fetch(ctx context.Context, f File) ([]byte, error) {
 	data, err := t.store.Get(ctx, f.Path)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -55,6 +55,7 @@ func (c *FileCache) Dir() string { return c.dir }
 // CachedFile is a file in use.
 type CachedFile struct {
 	Path string
+	Hit  bool // the file was there already
 	lock *os.File
 }
 
@@ -72,11 +73,13 @@ func (f *CachedFile) Release() {
 func (c *FileCache) Fetch(ctx context.Context, key string, size int64, open func(context.Context) (io.ReadCloser, error)) (*CachedFile, error) {
 	sum := sha256.Sum256([]byte(key))
 	name := fmt.Sprintf("%s-%d%s", hex.EncodeToString(sum[:16]), size, cachedSuffix)
+	copied := false
 	for {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
 		if f := c.use(name, size); f != nil {
+			f.Hit = !copied
 			return f, nil
 		}
 		c.mu.Lock()
@@ -98,8 +101,10 @@ func (c *FileCache) Fetch(ctx context.Context, key string, size int64, open func
 				return nil, fmt.Errorf("fetch %s: %w", key, err)
 			}
 			if f != nil {
+				f.Hit = true
 				return f, nil
 			}
+			copied = true
 			continue
 		}
 		c.mu.Unlock()

@@ -17,6 +17,8 @@ type Error struct {
 	Offset  int      // byte of the statement that is meant, -1 when unknown
 	Name    string   // the name that was not found, when one was
 	Near    []string // names that exist and resemble it, best first
+
+	inUsersText bool // Offset is one of the text as the user wrote it, not of what was made of it
 }
 
 // Error returns the class and the message.

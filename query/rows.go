@@ -2,8 +2,14 @@ package query
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"maps"
+	"slices"
+	"strings"
+	"time"
 
 	"github.com/apache/arrow/go/v17/arrow"
 	duckdb "github.com/duckdb/duckdb-go-bindings"
@@ -11,16 +17,20 @@ import (
 
 // Rows is a result as it is computed. Use it from one goroutine.
 type Rows struct {
-	tables *Tables
-	conn   *conn
-	stop   func()
-	views  []string
-	done   []func()
-	out    *collector
-	schema *arrow.Schema
-	res    duckdb.Result
-	err    error
-	closed bool
+	tables    *Tables
+	conn      *conn
+	stop      func()
+	refs      map[string]*travel // by the names of their views
+	stats     []TableStats
+	plan      arrow.Record // what an EXPLAIN says above DuckDB's plan, until it is read
+	done      []func()
+	out       *collector
+	schema    *arrow.Schema
+	res       duckdb.Result
+	err       error
+	begun     bool // a transaction is open
+	explained bool
+	closed    bool
 }
 
 // Schema returns the result's columns.
@@ -48,6 +58,10 @@ func (r *Rows) execute(s *statement) error {
 func (r *Rows) Next() (arrow.Record, error) {
 	if r.err != nil {
 		return nil, r.err
+	}
+	if rec := r.plan; rec != nil {
+		r.plan = nil
+		return rec, nil
 	}
 	for r.out.rows < rowsPerRecord {
 		chunk := duckdb.FetchChunk(r.res)
@@ -89,10 +103,14 @@ func (r *Rows) Close() {
 	}
 	r.conn.forget() // statements hold on to files
 	err := r.err
-	for _, v := range r.views {
-		if x := r.conn.exec("DROP VIEW IF EXISTS temp." + quote(v)); x != nil {
+	if r.begun { // the end of the transaction takes the views away
+		if x := r.conn.exec("ROLLBACK"); x != nil {
 			err = &Error{Class: "INTERNAL", Message: x.Error()} // never hand out a connection with foreign views
 		}
+	}
+	if r.plan != nil {
+		r.plan.Release()
+		r.plan = nil
 	}
 	r.conn.ctx = context.Background()
 	r.tables.engine.giveBack(r.conn, err)
@@ -104,17 +122,24 @@ func (r *Rows) Close() {
 	}
 }
 
-// start makes the views that a statement needs and begins to run it.
+// start makes the views that a statement needs and begins to run it. All of it is one
+// transaction, so that now() is the same in the statement and in the constants that
+// files are chosen by; at its end the views are gone.
 func (r *Rows) start(ctx context.Context, sql, inner string) error {
+	if err := r.conn.exec("BEGIN TRANSACTION"); err != nil {
+		return err
+	}
+	r.begun = true
 	if err := r.conn.mustSelect(inner); err != nil {
 		return err
 	}
-	names, err := r.conn.tableNames(inner)
+	needs, opened, err := r.read(ctx, shown(inner))
 	if err != nil {
 		return err
 	}
-	for _, name := range names {
-		if err := r.open(ctx, name); err != nil {
+	explain := explains(sql)
+	for _, o := range opened {
+		if err := r.view(ctx, o, Need{Where: needs.need(o.view), Plan: explain == planOnly}); err != nil {
 			return err
 		}
 	}
@@ -122,25 +147,95 @@ func (r *Rows) start(ctx context.Context, sql, inner string) error {
 	if err != nil {
 		return err
 	}
+	if explain != noPlan {
+		r.explained = s.schema.NumFields() == 2
+		r.plan = planRecord(r.conn.engine.o.Allocator, s.schema, r.stats)
+	}
 	return r.execute(s)
 }
 
-// open makes a view of a table.
-func (r *Rows) open(ctx context.Context, name string) error {
-	source, err := r.tables.find(ctx, name)
+// opening is a table that a statement names.
+type opening struct {
+	view   string // its name in the statement
+	ref    Ref
+	source *Source
+}
+
+// open finds the version of a table that a name in the statement stands for.
+func (r *Rows) open(ctx context.Context, name string) (*opening, error) {
+	o := &opening{view: name, ref: Ref{Name: name, Path: isPath(name)}}
+	if t := r.refs[name]; t != nil {
+		ref, err := r.conn.version(ctx, t)
+		if err != nil {
+			return nil, err
+		}
+		o.ref = ref
+	}
+	var err error
+	if o.source, err = r.tables.find(ctx, o.ref); err != nil {
+		return nil, fmt.Errorf("open table: %w", err)
+	}
+	return o, nil
+}
+
+// read opens the tables of a query and finds out which of their rows it needs.
+func (r *Rows) read(ctx context.Context, sql string) (*needs, []*opening, error) {
+	names, err := r.conn.tableNames(sql)
 	if err != nil {
-		return fmt.Errorf("open table: %w", err)
+		return nil, nil, err
 	}
-	if source.Close != nil {
-		r.done = append(r.done, source.Close)
+	tree := r.conn.syntax(ctx, sql)
+	first := newNeeds()
+	first.walk(tree["statements"], nil)
+	known := func(name string) bool {
+		return slices.ContainsFunc(names, func(n string) bool { return strings.EqualFold(n, name) })
 	}
-	sql, err := viewSQL(source)
+	for _, lower := range slices.Sorted(maps.Keys(first.names)) {
+		if !known(lower) {
+			names = append(names, first.names[lower])
+		}
+	}
+	n := newNeeds()
+	n.opaque = tree == nil
+	var opened []*opening
+	for _, name := range names {
+		o, err := r.open(ctx, name)
+		if e := asError(err); e != nil && e.Class == "Catalog" && first.ctes[strings.ToLower(name)] {
+			continue // it is a common table expression after all
+		}
+		if err != nil {
+			return nil, nil, err
+		}
+		opened = append(opened, o)
+		n.schemas[strings.ToLower(name)] = o.source.Schema
+	}
+	n.walk(tree["statements"], nil)
+	return n, opened, r.conn.compute(ctx, n.consts)
+}
+
+// view fetches a table's files and makes the view that the statement reads.
+func (r *Rows) view(ctx context.Context, o *opening, need Need) error {
+	start := time.Now()
+	files, err := o.source.Fetch(ctx, need)
+	if errors.Is(err, fs.ErrNotExist) && o.ref.Version == nil && o.ref.At == nil {
+		// The snapshot was older than the table keeps files that it has replaced.
+		if o.source, err = r.tables.find(ctx, o.ref); err == nil {
+			files, err = o.source.Fetch(ctx, need)
+		}
+	}
 	if err != nil {
-		return fmt.Errorf("open table %q: %w", name, err)
+		return fmt.Errorf("open table %s: %w", o.ref, err)
 	}
-	r.views = append(r.views, name)
-	if err := r.conn.exec("CREATE OR REPLACE TEMP VIEW " + quote(name) + " AS " + sql); err != nil {
-		return fmt.Errorf("open table %q: %w", name, err)
+	if files.Close != nil {
+		r.done = append(r.done, files.Close)
+	}
+	r.stats = append(r.stats, TableStats{Table: o.ref.String(), Version: o.source.Version, ReadStats: files.Stats, Took: time.Since(start)})
+	sql, err := viewSQL(o.source, files.Files)
+	if err != nil {
+		return fmt.Errorf("open table %s: %w", o.ref, err)
+	}
+	if err := r.conn.exec("CREATE OR REPLACE TEMP VIEW " + quote(o.view) + " AS " + sql); err != nil {
+		return fmt.Errorf("open table %s: %w", o.ref, err)
 	}
 	return nil
 }

@@ -13,6 +13,8 @@ import (
 	"strings"
 
 	"github.com/apache/arrow/go/v17/arrow"
+
+	"github.com/tidemill/tidemill/internal/predicate"
 )
 
 // TableSource finds the tables that SQL names. It is implemented on snapshots
@@ -20,17 +22,33 @@ import (
 type TableSource interface {
 	// Names lists the tables there are.
 	Names(ctx context.Context) ([]string, error)
-	// Open returns one version of a table, its files on local disk, or
-	// fs.ErrNotExist.
-	Open(ctx context.Context, name string) (*Source, error)
+	// Open returns a version of a table, or fs.ErrNotExist if there is no such
+	// table. It touches no data file.
+	Open(ctx context.Context, ref Ref) (*Source, error)
 }
 
-// Source is one version of a table on local disk.
+// Source is one version of a table.
 type Source struct {
+	Version     int64
 	Schema      *arrow.Schema // the table's columns in order, partition columns among them
 	PartitionBy []string
-	Files       []SourceFile
-	Close       func() // called once when the query is done with the files; may be nil
+	// Fetch brings files of the table to local disk: those that may hold rows
+	// that are needed. An error that is fs.ErrNotExist, for a version that was
+	// the newest, makes the query open the table once more.
+	Fetch func(ctx context.Context, need Need) (*Fetched, error)
+}
+
+// Need says which rows of a table a query needs.
+type Need struct {
+	Where *predicate.Node // rows of which this is not true are not needed; nil: all are
+	Plan  bool            // the query is only explained: a file or none will do to plan with
+}
+
+// Fetched is a table's files on local disk.
+type Fetched struct {
+	Files []SourceFile
+	Stats ReadStats
+	Close func() // called once when the query is done with the files; may be nil
 }
 
 // SourceFile is one Parquet file of a table. It does not change while in use.
@@ -132,8 +150,12 @@ func (t *Tables) Close() error {
 var showTables = regexp.MustCompile(`(?i)^show\s+(all\s+)?tables$`)
 
 // Query runs one statement that reads: SELECT, WITH, FROM, VALUES, DESCRIBE,
-// SUMMARIZE, SHOW TABLES, EXPLAIN. Only tables that it names are opened. ctx
-// covers the reading of the rows too. Close the rows.
+// SUMMARIZE, SHOW TABLES, EXPLAIN. Only tables that it names are opened, and of
+// those only the files that may hold rows it needs. ctx covers the reading of the
+// rows too. Close the rows.
+//
+// A table's name may be followed by the version that is meant ([Ref], rewrite in
+// travel.go), and be a path: delta_scan('s3://…'), or any name with "://" in it.
 func (t *Tables) Query(ctx context.Context, sql string) (*Rows, error) {
 	rows, err := t.query(ctx, sql)
 	if err != nil {
@@ -142,8 +164,12 @@ func (t *Tables) Query(ctx context.Context, sql string) (*Rows, error) {
 	return rows, nil
 }
 
-func (t *Tables) query(ctx context.Context, sql string) (*Rows, error) {
-	sql = trimStatement(sql)
+func (t *Tables) query(ctx context.Context, user string) (*Rows, error) {
+	re, err := rewrite(user)
+	if err != nil {
+		return nil, err
+	}
+	sql := trimStatement(re.sql)
 	inner, err := readingStatement(sql)
 	if err != nil {
 		return nil, err
@@ -158,11 +184,14 @@ func (t *Tables) query(ctx context.Context, sql string) (*Rows, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &Rows{tables: t, conn: c, stop: c.watch(ctx)}
+	r := &Rows{tables: t, conn: c, stop: c.watch(ctx), refs: re.refs}
 	c.ctx = ctx
 	if err := r.start(ctx, sql, inner); err != nil {
 		r.err = err
 		r.Close()
+		if e := asError(err); e != nil && e.Offset >= 0 && !e.inUsersText {
+			e.Offset = re.position(e.Offset + max(strings.Index(re.sql, sql), 0))
+		}
 		return nil, err
 	}
 	return r, nil
@@ -182,18 +211,22 @@ func (t *Tables) listing(ctx context.Context) (string, error) {
 }
 
 // find opens a table by its name, as SQL does: upper and lower case are alike.
-func (t *Tables) find(ctx context.Context, name string) (*Source, error) {
-	source, err := t.source.Open(ctx, name)
+func (t *Tables) find(ctx context.Context, ref Ref) (*Source, error) {
+	source, err := t.source.Open(ctx, ref)
 	if !errors.Is(err, fs.ErrNotExist) {
 		return source, err
+	}
+	if ref.Path {
+		return nil, &Error{Class: "Catalog", Message: fmt.Sprintf("there is no table at %s: %v", ref.Name, err), Offset: -1, Name: ref.Name}
 	}
 	names, err := t.source.Names(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("list tables: %w", err)
 	}
 	for _, n := range names {
-		if n != name && strings.EqualFold(n, name) {
-			return t.source.Open(ctx, n)
+		if n != ref.Name && strings.EqualFold(n, ref.Name) {
+			ref.Name = n
+			return t.source.Open(ctx, ref)
 		}
 	}
 	there := "there are no tables yet"
@@ -201,5 +234,5 @@ func (t *Tables) find(ctx context.Context, name string) (*Source, error) {
 		slices.Sort(names)
 		there = "there are: " + strings.Join(names, ", ")
 	}
-	return nil, &Error{Class: "Catalog", Message: fmt.Sprintf("table %q does not exist; %s", name, there), Offset: -1, Name: name}
+	return nil, &Error{Class: "Catalog", Message: fmt.Sprintf("table %q does not exist; %s", ref.Name, there), Offset: -1, Name: ref.Name}
 }

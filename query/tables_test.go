@@ -19,8 +19,14 @@ import (
 	duckdb "github.com/duckdb/duckdb-go-bindings"
 )
 
+type fakeTable struct {
+	Schema      *arrow.Schema
+	PartitionBy []string
+	Files       []SourceFile
+}
+
 type fakeSource struct {
-	tables map[string]*Source
+	tables map[string]*fakeTable
 	opened []string
 	closed atomic.Int32
 }
@@ -33,15 +39,15 @@ func (f *fakeSource) Names(context.Context) ([]string, error) {
 	return names, nil
 }
 
-func (f *fakeSource) Open(_ context.Context, name string) (*Source, error) {
-	s := f.tables[name]
+func (f *fakeSource) Open(_ context.Context, ref Ref) (*Source, error) {
+	s := f.tables[ref.Name]
 	if s == nil {
-		return nil, fmt.Errorf("table %s: %w", name, fs.ErrNotExist)
+		return nil, fmt.Errorf("table %s: %w", ref.Name, fs.ErrNotExist)
 	}
-	f.opened = append(f.opened, name)
-	c := *s
-	c.Close = func() { f.closed.Add(1) }
-	return &c, nil
+	return &Source{Schema: s.Schema, PartitionBy: s.PartitionBy, Fetch: func(context.Context, Need) (*Fetched, error) {
+		f.opened = append(f.opened, ref.Name)
+		return &Fetched{Files: s.Files, Close: func() { f.closed.Add(1) }}, nil
+	}}, nil
 }
 
 // writeParquet makes a file with a DuckDB that may.
@@ -69,7 +75,7 @@ func openFixture(t *testing.T) (*Tables, *fakeSource) {
 	writeParquet(t, c, "SELECT 3::BIGINT AS id, 'blue' AS colour, 'wrong' AS country")
 	writeParquet(t, big, "SELECT range AS n, (range % 7)::INTEGER AS m FROM range(200000)")
 	str := func(s string) *string { return &s }
-	src := &fakeSource{tables: map[string]*Source{
+	src := &fakeSource{tables: map[string]*fakeTable{
 		"events": {
 			Schema: schemaOf("id", arrow.PrimitiveTypes.Int64, "ts", arrow.FixedWidthTypes.Timestamp_us, "country", arrow.BinaryTypes.String,
 				"colour", arrow.BinaryTypes.String, "day", arrow.FixedWidthTypes.Date32,

@@ -30,8 +30,9 @@ func (c *conn) mustSelect(sql string) error {
 	return nil
 }
 
-// tableNames returns the tables that a statement reads, CTEs left out.
-func (c *conn) tableNames(sql string) ([]string, error) {
+// shown returns the query whose result a DESCRIBE, SUMMARIZE or SHOW is about, or the
+// statement itself.
+func shown(sql string) string {
 	for _, verb := range []string{"describe", "desc", "summarize", "show"} {
 		if rest, ok := cutWord(sql, verb); ok {
 			if sql = rest; !startsQuery(rest) {
@@ -39,6 +40,11 @@ func (c *conn) tableNames(sql string) ([]string, error) {
 			}
 		}
 	}
+	return sql
+}
+
+// tableNames returns the tables that a query reads, CTEs left out.
+func (c *conn) tableNames(sql string) ([]string, error) {
 	var stmts duckdb.ExtractedStatements
 	n := duckdb.ExtractStatements(c.c, sql, &stmts)
 	defer duckdb.DestroyExtracted(&stmts)
@@ -60,7 +66,7 @@ func (c *conn) tableNames(sql string) ([]string, error) {
 // viewSQL reads a table's files under the table's schema: columns that files
 // lack are null, columns that the table no longer has are left out, partition
 // columns are constants, which lets DuckDB skip whole files.
-func viewSQL(s *Source) (string, error) {
+func viewSQL(s *Source, files []SourceFile) (string, error) {
 	columns, empty := make([]string, s.Schema.NumFields()), make([]string, s.Schema.NumFields())
 	types := map[string]string{}
 	for i, f := range s.Schema.Fields() {
@@ -74,7 +80,7 @@ func viewSQL(s *Source) (string, error) {
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "SELECT %s FROM (SELECT %s WHERE false", strings.Join(columns, ", "), strings.Join(empty, ", "))
-	for _, group := range groupFiles(s) {
+	for _, group := range groupFiles(s.PartitionBy, files) {
 		paths := make([]string, len(group))
 		for i, f := range group {
 			paths[i] = literal(f.Path)
@@ -105,12 +111,12 @@ func groupColumns(s *Source, f SourceFile, types map[string]string) string {
 	return "COLUMNS(c -> lower(c) NOT IN (" + strings.Join(names, ", ") + ")), " + strings.Join(constants, ", ")
 }
 
-func groupFiles(s *Source) [][]SourceFile {
+func groupFiles(partitionBy []string, files []SourceFile) [][]SourceFile {
 	var groups [][]SourceFile
 	at := map[string]int{}
-	for _, f := range s.Files {
+	for _, f := range files {
 		var key strings.Builder
-		for _, p := range s.PartitionBy {
+		for _, p := range partitionBy {
 			if v := f.Partition[p]; v != nil && *v != "" {
 				key.WriteString(literal(*v))
 			}

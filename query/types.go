@@ -15,12 +15,13 @@ func quote(name string) string { return `"` + strings.ReplaceAll(name, `"`, `""`
 func literal(s string) string { return "'" + strings.ReplaceAll(s, "'", "''") + "'" }
 
 // sqlType writes a contract type as DuckDB does, the way views over records have it.
-func sqlType(dt arrow.DataType) (string, error) { return typeSQL(dt, "TIMESTAMP") }
+func sqlType(dt arrow.DataType) (string, error) { return typeSQL(dt, false) }
 
-// fileType writes a contract type the way DuckDB reads it from Parquet.
-func fileType(dt arrow.DataType) (string, error) { return typeSQL(dt, "TIMESTAMPTZ") }
+// fileType writes a table's type the way DuckDB reads it from Parquet. Tables of other
+// writers have types that contracts do not.
+func fileType(dt arrow.DataType) (string, error) { return typeSQL(dt, true) }
 
-func typeSQL(dt arrow.DataType, timestamp string) (string, error) {
+func typeSQL(dt arrow.DataType, file bool) (string, error) {
 	switch t := dt.(type) {
 	case *arrow.StringType:
 		return "VARCHAR", nil
@@ -39,18 +40,33 @@ func typeSQL(dt arrow.DataType, timestamp string) (string, error) {
 	case *arrow.Date32Type:
 		return "DATE", nil
 	case *arrow.TimestampType:
-		if t.Unit == arrow.Microsecond {
-			return timestamp, nil
+		switch {
+		case t.Unit == arrow.Microsecond && file:
+			return "TIMESTAMPTZ", nil
+		case t.Unit == arrow.Microsecond:
+			return "TIMESTAMP", nil
+		}
+	case *arrow.Int16Type:
+		if file {
+			return "SMALLINT", nil
+		}
+	case *arrow.Int8Type:
+		if file {
+			return "TINYINT", nil
+		}
+	case *arrow.MapType:
+		if file {
+			return mapSQL(t)
 		}
 	case *arrow.Decimal128Type:
 		return fmt.Sprintf("DECIMAL(%d,%d)", t.Precision, t.Scale), nil
 	case *arrow.ListType:
-		elem, err := typeSQL(t.Elem(), timestamp)
+		elem, err := typeSQL(t.Elem(), file)
 		return elem + "[]", err
 	case *arrow.StructType:
 		fields := make([]string, t.NumFields())
 		for i, f := range t.Fields() {
-			ft, err := typeSQL(f.Type, timestamp)
+			ft, err := typeSQL(f.Type, file)
 			if err != nil {
 				return "", err
 			}
@@ -59,6 +75,15 @@ func typeSQL(dt arrow.DataType, timestamp string) (string, error) {
 		return "STRUCT(" + strings.Join(fields, ", ") + ")", nil
 	}
 	return "", fmt.Errorf("arrow type %s has no place in a query", dt)
+}
+
+func mapSQL(t *arrow.MapType) (string, error) {
+	key, err := fileType(t.KeyType())
+	if err != nil {
+		return "", err
+	}
+	value, err := fileType(t.ItemType())
+	return "MAP(" + key + ", " + value + ")", err
 }
 
 var plainTypes = map[arrow.Type]duckdb.Type{

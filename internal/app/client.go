@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -226,10 +225,4 @@ func (c *Client) table(ctx context.Context, name string) (*lakehouse.Table, erro
 		return nil, fmt.Errorf("no table %s; nothing has landed yet", name)
 	}
 	return nil, fmt.Errorf("no table %s; there are: %s", name, strings.Join(names, ", "))
-}
-
-// SQL runs a query over the project's tables and writes its rows as "table",
-// "json" or "csv".
-func (c *Client) SQL(ctx context.Context, q, format string, w io.Writer) error {
-	return runSQL(ctx, c.tables, c.project, q, format, w)
 }

@@ -1,93 +1,35 @@
 package app
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"path/filepath"
-	"sync"
-
-	"golang.org/x/sync/errgroup"
 
 	"github.com/tidemill/tidemill/internal/project"
-	"github.com/tidemill/tidemill/lakehouse"
 	"github.com/tidemill/tidemill/query"
 )
 
-// fetchers is how many files are fetched for a query at once.
-const fetchers = 16
-
-// source gives SQL the newest snapshot of each table, its files in the local cache.
-type source struct {
-	tables *tables
-	cache  *query.FileCache
+// SQLOptions say how a query's rows are written.
+type SQLOptions struct {
+	Format string    // "table", "json" or "csv"
+	Stats  io.Writer // what was read and what was skipped goes here, a line per table; nil: nowhere
 }
 
-func (s *source) Names(ctx context.Context) ([]string, error) { return s.tables.names(ctx) }
-
-func (s *source) Open(ctx context.Context, name string) (*query.Source, error) {
-	t, err := s.tables.Open(ctx, name)
-	if err != nil {
-		return nil, err
-	}
-	snap, err := t.Refresh(ctx)
-	if err != nil {
-		return nil, err
-	}
-	var files []lakehouse.File
-	for f := range snap.Files() {
-		files = append(files, f)
-	}
-	var mu sync.Mutex
-	var held []*query.CachedFile
-	release := func() {
-		for _, f := range held {
-			f.Release()
-		}
-	}
-	out := &query.Source{Schema: snap.Schema(), PartitionBy: snap.PartitionBy(), Files: make([]query.SourceFile, len(files)), Close: release}
-	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(fetchers)
-	for i, f := range files {
-		g.Go(func() error {
-			// A table that was deleted and made anew has another id.
-			key := snap.TableID() + "/" + f.Path
-			c, err := s.cache.Fetch(ctx, key, f.Size, func(ctx context.Context) (io.ReadCloser, error) {
-				data, err := s.tables.store.Get(ctx, name+"/"+f.Path)
-				return io.NopCloser(bytes.NewReader(data)), err
-			})
-			if err != nil {
-				return fmt.Errorf("file %s of version %d: %w", f.Path, snap.Version(), err)
-			}
-			mu.Lock()
-			defer mu.Unlock()
-			held = append(held, c)
-			out.Files[i] = query.SourceFile{Path: c.Path, Partition: f.PartitionValues}
-			return nil
-		})
-	}
-	if err := g.Wait(); err != nil {
-		release()
-		return nil, err
-	}
-	return out, nil
-}
-
-func runSQL(ctx context.Context, t *tables, p *project.Project, sql, format string, w io.Writer) error {
-	dir := filepath.Join(stateDir(p.Dir()), "cache")
-	if _, err := os.Stat(stateDir(p.Dir())); err != nil {
-		// A project that runs elsewhere has no state here; its files are cached for the user.
-		if base, err := os.UserCacheDir(); err == nil {
-			dir = filepath.Join(base, "tidemill", p.Name())
-		}
-	}
-	cache, err := query.NewFileCache(dir, p.Cache().Disk)
+// SQL runs a query over the tables of the project in a directory, and over those that it
+// names by their path, and writes its rows. Where there is no project, paths still work.
+func SQL(ctx context.Context, dir, sql string, o SQLOptions, log *slog.Logger, w io.Writer) error {
+	s := &source{log: log, connect: func(ctx context.Context) (*Client, error) { return Connect(ctx, dir, log) }}
+	defer s.close()
+	cacheDir, disk := filesDir(dir)
+	cache, err := query.NewFileCache(cacheDir, disk)
 	if err != nil {
 		return err
 	}
-	q, err := query.OpenTables(&source{tables: t, cache: cache}, query.TablesOptions{Dir: cache.Dir()})
+	s.cache = cache
+	q, err := query.OpenTables(s, query.TablesOptions{Dir: cache.Dir()})
 	if err != nil {
 		return err
 	}
@@ -97,11 +39,40 @@ func runSQL(ctx context.Context, t *tables, p *project.Project, sql, format stri
 		return err
 	}
 	defer rows.Close()
-	switch format {
-	case "json":
+	if o.Stats != nil {
+		for _, t := range rows.Stats() {
+			if _, err := fmt.Fprintln(o.Stats, t.Reads()); err != nil {
+				return err
+			}
+		}
+	}
+	switch {
+	case o.Format == "json":
 		return query.WriteJSON(w, rows)
-	case "csv":
+	case o.Format == "csv":
 		return query.WriteCSV(w, rows)
+	case rows.IsPlan():
+		return query.WritePlan(w, rows)
 	}
 	return query.WriteGrid(w, rows, query.GridOptions{Width: terminalWidth()})
+}
+
+// defaultDisk bounds the cache where no project says how large it is.
+const defaultDisk = 2 << 30
+
+// filesDir is where files are kept for queries, and how many bytes of them: in the
+// project's state, or if there is none here, in the user's cache.
+func filesDir(dir string) (string, int64) {
+	name, disk := "sql", int64(defaultDisk)
+	if p, err := project.Load(dir); err == nil {
+		name, disk = p.Name(), p.Cache().Disk
+	}
+	if _, err := os.Stat(stateDir(dir)); err == nil {
+		return filepath.Join(stateDir(dir), "cache"), disk
+	}
+	base, err := os.UserCacheDir()
+	if err != nil {
+		base = os.TempDir()
+	}
+	return filepath.Join(base, "tidemill", name), disk
 }
