@@ -1,6 +1,7 @@
 package activities_test
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -149,7 +150,8 @@ func TestRescoreWhileOthersWrite(t *testing.T) {
 		}
 		for range 10 {
 			_, err := table.Compact(t.Context(), lakehouse.CompactOptions{MaintainOptions: lakehouse.MaintainOptions{Hold: lakehouse.NoHold}, MinAge: 1, MinFiles: 2})
-			if err != nil {
+			var lost *lakehouse.ConflictError // rescoring was faster each time
+			if err != nil && !errors.As(err, &lost) {
 				t.Error(err)
 			}
 		}
