@@ -349,12 +349,14 @@ func (a *Activities) condition(ctx context.Context, s *state, where string) (*pr
 	}
 	schema := s.scored.Snapshot().Schema()
 	fields := append(slices.Clone(schema.Fields()), arrow.Field{Name: batch.ColRow, Type: arrow.PrimitiveTypes.Int64})
-	views := map[string]*arrow.Schema{"batch": arrow.NewSchema(fields, nil)}
-	_, err := a.o.Engine.Describe(ctx, "SELECT "+batch.ColRow+" FROM batch WHERE ("+where+"\n)", views)
+	need, err := a.o.Engine.Needed(ctx, "SELECT "+batch.ColRow+" FROM batch WHERE ("+where+"\n)", "batch", arrow.NewSchema(fields, nil))
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
 	if err != nil {
 		return nil, Permanent(ErrTypeInput, fmt.Errorf(`input: "where" is no condition over the columns of %s%s: %w; they are %s`, s.name, Suffix, err, names(schema)))
 	}
-	return nil, nil
+	return need, nil
 }
 
 func names(s *arrow.Schema) string {

@@ -51,7 +51,7 @@ func TestRescore(t *testing.T) {
 	if got := w.scores(); got != "10:-10@1 20:-20@1 30:-30@1" {
 		t.Errorf("a dry run changed %s", got)
 	}
-	if res := w.rescore(k, activities.RescoreInput{Where: "n >= 20 AND x < 5"}); res.Rows != 1 {
+	if res := w.rescore(k, activities.RescoreInput{Where: "n >= 20 + 5 AND x < 5"}); res.Rows != 1 || res.Files != 1 || res.Skipped != 1 {
 		t.Errorf("with a condition: %+v", res)
 	}
 	if got := w.scores(); got != "10:-10@1 20:-20@1 30:30@2" {
