@@ -144,7 +144,7 @@ func TestWriteReadPartitioned(t *testing.T) {
 	mustCommit(t, tbl, Commit{Adds: files})
 	again := mustOpen(t, store)
 	for f := range again.Snapshot().Files() {
-		if strings.Trim(f.Path, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._=/-%") != "" || strings.Replace(f.Path, "%", "%25", -1) != f.pathInLog() {
+		if strings.Trim(f.Path, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._=/-%") != "" || strings.ReplaceAll(f.Path, "%", "%25") != f.pathInLog() {
 			t.Errorf("path %q, in the log %q", f.Path, f.pathInLog())
 		}
 		got, err := again.ReadFile(t.Context(), f)

@@ -122,7 +122,6 @@ func rowID(partition int, offset int64) int64 { return int64(partition)<<40 | of
 type ledger struct {
 	mu    sync.Mutex
 	acked map[int]batch.Intervals // by partition
-	rows  int64
 }
 
 func (l *ledger) ack(partition int, first int64, n int) {
