@@ -1,10 +1,13 @@
 package lakehouse
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -198,5 +201,65 @@ func TestMergeTags(t *testing.T) {
 	}
 	if !slices.Equal(spans(tbl.Snapshot())["p"], batch.Intervals{{First: 0, Last: 9}, {First: 20, Last: 29}}) {
 		t.Error("spans")
+	}
+}
+
+// TestCompactWhileAppending: two processes append, each with redeliveries out of order,
+// while two others compact, all through stores that fail. Every row is in once.
+func TestCompactWhileAppending(t *testing.T) {
+	for seed := range uint64(3) {
+		c := &chaos{t: t, seed: seed, store: mem.New()}
+		mustCreate(t, c.store, CreateOptions{PartitionBy: [][]string{nil, {"country"}}[seed%2]})
+		const batches, rowsEach = 60, 20
+		var writers, compactors sync.WaitGroup
+		var done atomic.Bool
+		var groups, conflicts atomic.Int64
+		for w := range uint64(2) {
+			store := c.flaky(seed<<8 + w)
+			store.other = nil
+			writers.Go(func() {
+				store.calm.Store(true)
+				a := NewAppender(mustOpen(t, store), AppenderOptions{})
+				store.calm.Store(false)
+				r := seeded(seed<<8 + w)
+				for _, i := range r.Perm(batches) { // both deliver all of it
+					first := int64(i * rowsEach)
+					mustAppend(t, a, perRow("p", first, first+rowsEach-1+int64(r.IntN(2)*rowsEach)))
+				}
+			})
+		}
+		for w := range uint64(2) {
+			compactors.Go(func() {
+				tbl := mustOpen(t, c.store)
+				o := anything()
+				o.ClusterBy = [][]string{{"id"}, {batch.ColOffset}}[seed%2]
+				for last := false; !last; {
+					last = done.Load()
+					o.MinFiles = 2 + int(w)
+					out, err := tbl.Compact(t.Context(), o)
+					var conflict *ConflictError
+					if err != nil && !errors.As(err, &conflict) {
+						t.Errorf("seed %d: %v", seed, err)
+						return
+					}
+					groups.Add(int64(out.Groups))
+					conflicts.Add(int64(out.Conflicts))
+				}
+			})
+		}
+		writers.Wait()
+		done.Store(true)
+		compactors.Wait()
+		tbl := mustOpen(t, c.store)
+		got := ids(t, tbl)
+		for id, n := range got {
+			if n != 1 {
+				t.Errorf("seed %d: row %s is in %d times", seed, id, n)
+			}
+		}
+		if len(got) != batches*rowsEach && len(got) != (batches+1)*rowsEach || groups.Load() == 0 {
+			t.Errorf("seed %d: %d rows, %d groups", seed, len(got), groups.Load())
+		}
+		t.Logf("seed %d: %d groups and %d conflicts in %d versions, %d files left", seed, groups.Load(), conflicts.Load(), tbl.Snapshot().Version(), tbl.Snapshot().NumFiles())
 	}
 }
