@@ -71,6 +71,10 @@ func offsetOf(id string) (part string, off int64) {
 // maintain does a step of maintenance.
 func (w *world) maintain(ctx context.Context, a *actor, s step, c *claim) (err error) {
 	o := MaintainOptions{Hold: NoHold}
+	if w.follower {
+		o.Hold = w.cursor
+	}
+	c.hold = o.Hold
 	switch s.Do {
 	case "checkpoint":
 		// Not Checkpoint: of that a real process makes one at a time, and here all are one.
@@ -89,6 +93,12 @@ func (w *world) maintain(ctx context.Context, a *actor, s step, c *claim) (err e
 		_, err = a.tbl.Expire(ctx, ExpireOptions{MaintainOptions: o, Column: "ts", Before: minute(s.First)})
 	case "restore":
 		_, err = a.tbl.Restore(ctx, c.target)
+	case "follow":
+		if w.follower && !w.following {
+			w.following = true
+			err = w.follow(ctx, a.tbl)
+			w.following = false
+		}
 	case "at":
 		var got *Snapshot
 		if got, err = a.tbl.At(ctx, c.target); err == nil {
@@ -145,6 +155,9 @@ func (m *model) rearranged(c *delta.Commit, next *state, added, removed []string
 
 // maintained wants of a maintenance step that succeeded what it promised.
 func (m *model) maintained(c *claim) error {
+	if c.hold < c.began {
+		return nil // some of it must wait for a follower
+	}
 	last := m.last()
 	switch c.step.Do {
 	case "expire":
@@ -207,6 +220,66 @@ func (m *model) swept() error {
 	for path, at := range m.objects {
 		if !named[path] && m.clock().Sub(at) > retention+slack {
 			return fmt.Errorf("file %s of %s is left over", path, at)
+		}
+	}
+	return nil
+}
+
+// follow reads the rows of the versions after the cursor, as hop two does, and sets the
+// cursor to the last of them. Maintenance holds what is after the cursor, so that no
+// file is missing and every row is seen once, whatever became of its file since.
+func (w *world) follow(ctx context.Context, tbl *Table) error {
+	s, err := tbl.Refresh(ctx)
+	if err != nil {
+		return err
+	}
+	changes, err := tbl.Changes(ctx, w.cursor, s.version)
+	if err != nil {
+		return err
+	}
+	if n := int64(len(changes)); n != s.version-w.cursor {
+		return fmt.Errorf("%d changes after version %d, the table is at %d", n, w.cursor, s.version)
+	}
+	var ids []string
+	for _, c := range changes {
+		for _, f := range c.Adds {
+			rec, err := tbl.ReadFile(ctx, f)
+			if err != nil {
+				return err
+			}
+			column := rec.Column(0).(*array.String)
+			for i := range column.Len() {
+				ids = append(ids, strings.Clone(column.Value(i)))
+			}
+			rec.Release()
+		}
+	}
+	for _, id := range ids {
+		w.followed[id]++
+	}
+	w.cursor = max(w.cursor, s.version)
+	return nil
+}
+
+// followedAll wants a follower to have seen every row that came in, once.
+func (w *world) followedAll() error {
+	came := map[string]bool{}
+	for _, s := range w.states {
+		if s.operation != "STREAMING UPDATE" && s.operation != "WRITE" {
+			continue
+		}
+		for _, path := range s.brought {
+			for _, id := range w.rows[path] {
+				came[id] = true
+				if w.followed[id] != 1 {
+					return fmt.Errorf("row %s was seen %d times by who follows the table", id, w.followed[id])
+				}
+			}
+		}
+	}
+	for id := range w.followed {
+		if !came[id] {
+			return fmt.Errorf("row %s was seen by who follows the table, and never came in", id)
 		}
 	}
 	return nil

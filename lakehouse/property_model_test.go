@@ -60,6 +60,7 @@ type claim struct {
 	expect int64    // commit: of the txn
 	target int64    // at, restore: the version
 	began  int64    // the version that the table was at
+	hold   int64    // maintenance: see MaintainOptions
 
 	over    bool
 	out     Appended

@@ -14,8 +14,9 @@ type scenario struct {
 	Comment     string   `json:"comment,omitempty"`
 	Processes   int      `json:"processes"`
 	Partitioned bool     `json:"partitioned,omitempty"`
-	Others      []step   `json:"others,omitempty"` // what may happen within a call
-	Has         []string `json:"has,omitempty"`    // operations of commits that it has, or it shows nothing
+	Follower    bool     `json:"follower,omitempty"` // maintenance holds what a follower has yet to read
+	Others      []step   `json:"others,omitempty"`   // what may happen within a call
+	Has         []string `json:"has,omitempty"`      // operations of commits that it has, or it shows nothing
 	Steps       []step   `json:"steps"`
 }
 
@@ -31,7 +32,7 @@ type generator struct {
 func generate(seed uint64) scenario {
 	r := seeded(seed)
 	g := generator{r, map[string]int64{}, r.IntN(2) == 0}
-	sc := scenario{Processes: 2 + r.IntN(3), Partitioned: seed%3 == 0}
+	sc := scenario{Processes: 2 + r.IntN(3), Partitioned: seed%3 == 0, Follower: r.IntN(2) == 0}
 	upkeep := []int{0, 15, 40}[r.IntN(3)] // percent of the steps
 	for range 10 + r.IntN(40) {
 		s := g.step(sc.Processes, upkeep)
@@ -85,7 +86,9 @@ func (g *generator) upkeep(s step) step {
 	case n < 70:
 		s.Do, s.Sorted = "compact", g.r.IntN(2) == 0
 	case n < 80:
-		s.Do, s.Seconds = "wait", 5000
+		s.Do, s.Seconds = "wait", []int64{2400, 5000}[g.r.IntN(2)]
+	case n < 84:
+		s.Do = "follow"
 	case n < 88 || g.keys:
 		s.Do, s.Behind = "at", int64(g.r.IntN(12))
 	case n < 94:

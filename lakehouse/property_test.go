@@ -38,6 +38,7 @@ var (
 // broken, with the step's index. Until step quiet the table is only looked at, not opened.
 func (sc scenario) run(ctx context.Context, quiet int) (traces [][]string, at int, err error) {
 	w := newWorld(ctx, sc.Processes)
+	w.follower = sc.Follower
 	o := CreateOptions{Schema: lived(), Configuration: map[string]string{
 		"delta.logRetentionDuration": "interval 1 hours", "delta.deletedFileRetentionDuration": "interval 1 hours",
 	}}
@@ -166,7 +167,17 @@ func (w *world) finish(below objstore.Store) error {
 	if err := w.check(); err != nil {
 		return err
 	}
-	return w.readAll()
+	if err := w.readAll(); err != nil || !w.follower {
+		return err
+	}
+	tbl, err := Open(w.ctx, w.store, root, w.actors[0].options()...)
+	if err == nil {
+		err = w.follow(w.ctx, tbl)
+	}
+	if err == nil {
+		err = w.followedAll()
+	}
+	return err
 }
 
 // readAll reads the rows through the table, and what the log says of its versions.

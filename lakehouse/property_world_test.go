@@ -76,6 +76,11 @@ type world struct {
 	actors []*actor
 	model
 
+	follower  bool           // somebody follows the table
+	cursor    int64          // the last version that they have read
+	followed  map[string]int // how often they saw which row
+	following bool
+
 	mu      sync.Mutex
 	calls   int        // guarded by mu: those that are made one at a time
 	waiting []delivery // guarded by mu
@@ -112,7 +117,7 @@ type actor struct {
 }
 
 func newWorld(ctx context.Context, processes int) *world {
-	w := &world{ctx: ctx, store: mem.New(), model: newModel()}
+	w := &world{ctx: ctx, store: mem.New(), model: newModel(), followed: map[string]int{}}
 	w.now.Store(time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC).UnixNano())
 	w.store.Now = func() time.Time { return w.at(0) }
 	w.model.clock = w.store.Now
