@@ -22,7 +22,7 @@ func TestDamagedFiles(t *testing.T) {
 	t.Logf("seed %d", seed)
 	rnd := rand.New(rand.NewPCG(seed, 1))
 	const footer = 1500 // bytes at the end
-	errs, n := 0, 1500
+	errs, n := 0, 400
 	for i := range n {
 		data := slices.Clone(whole)
 		at := rnd.IntN(len(data))
