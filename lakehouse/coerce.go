@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/apache/arrow/go/v17/arrow"
 	"github.com/apache/arrow/go/v17/arrow/array"
@@ -15,12 +16,13 @@ import (
 // coerce gives a column that was read the type that the table has for it: other writers
 // store timestamps in other units, strings as binary, small integers as larger ones, and
 // say otherwise than the table what can be null and what the parts of a type are called.
-// A value that does not fit is an error. The caller releases the result.
-func coerce(ctx context.Context, a arrow.Array, want arrow.DataType) (arrow.Array, error) {
+// A value that does not fit is an error. The caller releases the result. parents are the
+// structs around the column, of the same length.
+func coerce(ctx context.Context, a arrow.Array, want arrow.DataType, parents ...arrow.Array) (arrow.Array, error) {
 	switch t := want.(type) {
 	case *arrow.StructType:
 		if x, ok := a.(*array.Struct); ok {
-			return coerceStruct(ctx, x, t)
+			return coerceStruct(ctx, x, t, parents)
 		}
 	case *arrow.ListType:
 		if x, ok := a.(*array.List); ok {
@@ -69,7 +71,8 @@ func validity(a arrow.Array) *memory.Buffer {
 	return memory.NewBufferBytes(out)
 }
 
-func coerceStruct(ctx context.Context, a *array.Struct, t *arrow.StructType) (arrow.Array, error) {
+func coerceStruct(ctx context.Context, a *array.Struct, t *arrow.StructType, parents []arrow.Array) (arrow.Array, error) {
+	parents = append(slices.Clip(parents), a)
 	have := a.DataType().(*arrow.StructType)
 	cols := make([]arrow.Array, t.NumFields())
 	defer releaseAll(cols)
@@ -81,10 +84,10 @@ func coerceStruct(ctx context.Context, a *array.Struct, t *arrow.StructType) (ar
 		case j < 0:
 			cols[i] = array.MakeArrayOfNull(memory.DefaultAllocator, f.Type, a.Len())
 		default:
-			cols[i], err = coerce(ctx, a.Field(j), f.Type)
+			cols[i], err = coerce(ctx, a.Field(j), f.Type, parents...)
 		}
 		if err == nil && !f.Nullable {
-			err = required(a, cols[i])
+			err = required(cols[i], parents)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("field %s: %w", f.Name, err)
@@ -100,13 +103,13 @@ func coerceStruct(ctx context.Context, a *array.Struct, t *arrow.StructType) (ar
 	return array.NewStructData(d), nil
 }
 
-// required: a field that the table requires has a value wherever its struct has one.
-func required(parent, field arrow.Array) error {
+// required: a field that the table requires has a value wherever its struct is there.
+func required(field arrow.Array, parents []arrow.Array) error {
 	if field.NullN() == 0 {
 		return nil
 	}
 	for i := range field.Len() {
-		if field.IsNull(i) && parent.IsValid(i) {
+		if field.IsNull(i) && !slices.ContainsFunc(parents, func(p arrow.Array) bool { return p.IsNull(i) }) {
 			return fmt.Errorf("the table requires it, and row %d has no value", i)
 		}
 	}
