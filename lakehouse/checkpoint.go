@@ -200,6 +200,9 @@ func (t *Table) Checkpoint(ctx context.Context) (Checkpointed, error) {
 }
 
 func (t *Table) writeCheckpoint(ctx context.Context, s *Snapshot) (Checkpointed, error) {
+	if err := s.meta.unwritable; err != nil {
+		return Checkpointed{}, err
+	}
 	now := t.readHint(ctx)
 	if now.version >= s.version {
 		t.marked(now.version)

@@ -35,6 +35,9 @@ func (t *Table) CleanLog(ctx context.Context, o MaintainOptions) (Cleaned, error
 
 func (t *Table) cleanLog(ctx context.Context, o MaintainOptions) (Cleaned, error) {
 	s, err := t.Refresh(ctx)
+	if err == nil {
+		err = s.meta.unwritable
+	}
 	if err != nil {
 		return Cleaned{}, err
 	}

@@ -47,7 +47,10 @@ func TestTablesThatAreOnlyRead(t *testing.T) {
 		_, werr := tbl.WriteFiles(t.Context(), rec, nil)
 		rec.Release()
 		_, cerr := tbl.Commit(t.Context(), Commit{})
-		for _, err := range []error{werr, cerr, tbl.AddColumns(t.Context(), arrow.NewSchema([]arrow.Field{{Name: "new", Type: arrow.BinaryTypes.String, Nullable: true}}, nil))} {
+		_, perr := tbl.Checkpoint(t.Context())
+		_, lerr := tbl.CleanLog(t.Context(), MaintainOptions{})
+		_, verr := tbl.Vacuum(t.Context(), VacuumOptions{Orphans: true})
+		for _, err := range []error{werr, cerr, perr, lerr, verr, tbl.AddColumns(t.Context(), arrow.NewSchema([]arrow.Field{{Name: "new", Type: arrow.BinaryTypes.String, Nullable: true}}, nil))} {
 			var u *delta.UnsupportedError
 			if !errors.As(err, &u) || !strings.Contains(u.Feature, want) {
 				t.Errorf("write: %v, want %s", err, want)

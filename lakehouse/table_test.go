@@ -315,6 +315,8 @@ func TestForeignLog(t *testing.T) {
 		"line 2":              {protocol, `{"metaData":`},
 		"no metaData":         {protocol},
 		"type interval":       {protocol, meta(strings.Replace(long, "long", "interval", 1))},
+		"type void":           {protocol, meta(strings.Replace(long, "long", "void", 1))},
+		"type variant":        {protocol, meta(strings.Replace(long, "long", "variant", 1))},
 		"delta.columnMapping": {protocol, strings.Replace(meta(long), `"configuration":{}`, `"configuration":{"delta.columnMapping.mode":"name"}`, 1)},
 	} {
 		store := mem.New()

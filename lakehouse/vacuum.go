@@ -47,12 +47,18 @@ func (t *Table) Vacuum(ctx context.Context, o VacuumOptions) (Vacuumed, error) {
 }
 
 func (t *Table) vacuum(ctx context.Context, o VacuumOptions) (out Vacuumed, err error) {
+	if err := t.Snapshot().meta.unwritable; err != nil {
+		return out, err
+	}
 	// The store's time first: what is committed after it is not old enough.
 	now, err := t.storeNow(ctx)
 	if err != nil {
 		return out, err
 	}
 	s, err := t.Refresh(ctx)
+	if err == nil {
+		err = s.meta.unwritable
+	}
 	if err != nil {
 		return out, err
 	}
