@@ -7,6 +7,9 @@
 // files, so that one function tells whether rows are the same, and filters come as data,
 // which every engine puts into its own language and Go judges by itself.
 //
+// foreign_test.go reads, as `table scan` does, what delta-rs and Arrow write at random:
+// types nested in each other, old timestamps, partitions, lives of tables.
+//
 // interop_test.go does the same with what the whole product wrote, and with `tidemill sql`.
 //
 // There is only test code here, and the Python beside it.

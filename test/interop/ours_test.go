@@ -178,9 +178,10 @@ func everyoneReads(t *testing.T, e *engines, name string, s *lakehouse.Snapshot,
 	}
 }
 
-// ourTables lets every engine read what our writer wrote.
-func ourTables(t *testing.T, e *engines) {
-	at := e.at
+// TestOurTables lets every engine read what our writer wrote.
+func TestOurTables(t *testing.T) {
+	at := onMinIO(t)
+	e := &engines{at: at, owner: t}
 	t.Run("all types", func(t *testing.T) {
 		var records []arrow.Record
 		for kind := range sampleKinds {

@@ -11,11 +11,12 @@ import (
 	"github.com/tidemill/tidemill/lakehouse"
 )
 
-// bothAppend lets delta-rs append while we append, compact and write checkpoints.
+// TestBothAppend lets delta-rs append while we append, compact and write checkpoints.
 // Every row is in once, and the log has no gap.
-func bothAppend(t *testing.T, e *engines) {
+func TestBothAppend(t *testing.T) {
 	const theirs, rowsEach = 40, 3 // appends of delta-rs; ours go on for as long as it works
-	at := e.at
+	at := onMinIO(t)
+	e := &engines{at: at, owner: t}
 	tbl := write(t, at, "race", lakehouse.CreateOptions{})
 	a := lakehouse.NewAppender(tbl, lakehouse.AppenderOptions{})
 	done := make(chan error, 1)
