@@ -110,13 +110,21 @@ func (p *process) must(t *testing.T, name string, a args, answer any) {
 	}
 }
 
-// engines are the processes that tests share, each started when it is first asked for.
+// engines are the processes that tests share, each started when it is first asked for,
+// and where the tables are that they are asked about.
 type engines struct {
-	at             *site
+	*processes
+	at *site
+}
+
+type processes struct {
 	owner          *testing.T
 	mu             sync.Mutex
 	readers, spark *process // guarded by mu
 }
+
+// on is the same engines with tables at another place.
+func (e *engines) on(at *site) *engines { return &engines{e.processes, at} }
 
 // Readers has delta-rs, DuckDB and Polars.
 func (e *engines) Readers(t *testing.T) *process {
@@ -139,4 +147,19 @@ func (e *engines) Spark(t *testing.T) *process {
 	}
 	e.spark.must(t, "settings", args{"values": e.at.spark}, nil)
 	return e.spark
+}
+
+// TestEngines lets every engine read our tables, and us read theirs.
+func TestEngines(t *testing.T) {
+	t.Parallel()
+	bucket, disk := onMinIO(t), onDisk(t)
+	e := &engines{&processes{owner: t}, bucket}
+	t.Run("ours", func(t *testing.T) { ourTables(t, e) })
+	t.Run("delta-rs", func(t *testing.T) {
+		deltaRsTables(t, e)
+		deltaRsTables(t, e.on(disk))
+	})
+	t.Run("spark", func(t *testing.T) { sparkTables(t, e, disk) })
+	t.Run("both append", func(t *testing.T) { bothAppend(t, e) })
+	t.Run("quirks", func(t *testing.T) { quirks(t, e) })
 }

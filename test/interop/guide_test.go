@@ -70,6 +70,7 @@ func guideBlocks(t *testing.T, path string) []block {
 // TestGuide runs the code of the guide, as it stands there, on a table of a project that
 // `tidemill init shop` would make.
 func TestGuide(t *testing.T) {
+	t.Parallel()
 	path := filepath.Join(product.Root(), "docs", "guides", "open-your-tables.md")
 	at := onBucket(t, "tidemill")
 	shop(t, at)

@@ -304,6 +304,7 @@ func (l *lake) same(t *testing.T, table string, rows int, fs []filter, appended 
 }
 
 func TestOtherReaders(t *testing.T) {
+	t.Parallel()
 	l := start(t)
 	for k := range files {
 		var plain, parted bytes.Buffer

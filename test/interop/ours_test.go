@@ -178,10 +178,9 @@ func everyoneReads(t *testing.T, e *engines, name string, s *lakehouse.Snapshot,
 	}
 }
 
-// TestOurTables lets every engine read what our writer wrote.
-func TestOurTables(t *testing.T) {
-	at := onMinIO(t)
-	e := &engines{at: at, owner: t}
+// ourTables lets every engine read what our writer wrote.
+func ourTables(t *testing.T, e *engines) {
+	at := e.at
 	t.Run("all types", func(t *testing.T) {
 		var records []arrow.Record
 		for kind := range sampleKinds {

@@ -11,12 +11,11 @@ import (
 	"github.com/tidemill/tidemill/lakehouse"
 )
 
-// TestBothAppend lets delta-rs append while we append, compact and write checkpoints.
+// bothAppend lets delta-rs append while we append, compact and write checkpoints.
 // Every row is in once, and the log has no gap.
-func TestBothAppend(t *testing.T) {
+func bothAppend(t *testing.T, e *engines) {
 	const theirs, rowsEach = 40, 3 // appends of delta-rs; ours go on for as long as it works
-	at := onMinIO(t)
-	e := &engines{at: at, owner: t}
+	at := e.at
 	tbl := write(t, at, "race", lakehouse.CreateOptions{})
 	a := lakehouse.NewAppender(tbl, lakehouse.AppenderOptions{})
 	done := make(chan error, 1)

@@ -2,10 +2,16 @@
 filters. TIDEMILL_TEST_SPARK is the directory of jars.
 """
 
+import glob
+import json
 import os
+import shutil
+import tempfile
 
 import pyarrow as pa
 from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql.types import StructType
 
 import engine
 
@@ -82,6 +88,24 @@ def versions(uri):
     return sorted(r.version for r in h.select("version").collect())
 
 
+def parse_stats(uri, version):
+    """Leaves a checkpoint with statistics as columns only, as Databricks writes it. Delta's
+    own Spark writes the columns of partition values, and no statistics at all."""
+    log = uri.removeprefix("file://") + "/_delta_log/"
+    checkpoint = log + "%020d.checkpoint.parquet" % version
+    stats = spark._jvm.org.apache.spark.sql.delta.DeltaLog.forTable(spark._jsparkSession, uri).unsafeVolatileSnapshot().statsSchema()
+    schema = StructType.fromJson(json.loads(stats.json()))
+    parsed = F.from_json("add.stats", schema, {"allowNonNumericNumbers": "true"})
+    df = spark.read.parquet(checkpoint).withColumn("add", F.col("add").withField("stats_parsed", parsed).dropFields("stats"))
+    with tempfile.TemporaryDirectory() as tmp:
+        df.coalesce(1).write.parquet(tmp + "/out")
+        (part,) = glob.glob(tmp + "/out/part-*.parquet")
+        shutil.copyfile(part, checkpoint)
+    crc = log + ".%020d.checkpoint.parquet.crc" % version
+    if os.path.exists(crc):
+        os.remove(crc)
+
+
 def literal(t, v):
     if t == "string":
         return "'" + v.replace("\\", "\\\\").replace("'", "\\'") + "'"
@@ -111,5 +135,5 @@ def matching(uri, filters, version=None):
 
 
 if __name__ == "__main__":
-    engine.serve({"settings": settings, "sql": sql, "scan": scan, "versions": versions, "matching": matching})
+    engine.serve({"settings": settings, "sql": sql, "scan": scan, "versions": versions, "parse_stats": parse_stats, "matching": matching})
     spark.stop()

@@ -1,14 +1,17 @@
 package interop
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"testing"
 
+	"github.com/tidemill/tidemill/internal/testserver"
 	"github.com/tidemill/tidemill/lakehouse"
 	"github.com/tidemill/tidemill/lakehouse/delta"
+	"github.com/tidemill/tidemill/test/product"
 )
 
 // sparkTable is a table that Spark writes. In its statements {t} is the table.
@@ -18,6 +21,7 @@ type sparkTable struct {
 	statements []string
 	log        []string // what must stand in the log's names, lest the test be about something else
 	onS3       bool
+	parse      int64 // the checkpoint whose statistics become columns; 0: none
 }
 
 const sparkTypes = `id BIGINT NOT NULL, tiny TINYINT, small SMALLINT, mid INT, f FLOAT, d DOUBLE, flag BOOLEAN, ts TIMESTAMP, day DATE,
@@ -45,7 +49,7 @@ func insert(first, last int) string { return "INSERT INTO {t} " + sparkRows(firs
 
 const oddValues = `array(NULL, 'plain', 'a/b c=d%20&e', '漢字', 'quote"\'\\', 'line\nbreak', ' ', '%41', '__HIVE_DEFAULT_PARTITION__ ', 'ü', '#?;:+@*[]{}|^~')`
 
-var sparkTables = []sparkTable{
+var sparkScenarios = []sparkTable{
 	{name: "types", onS3: true, statements: []string{"CREATE TABLE {t} (" + sparkTypes + ") USING delta", insert(0, 30), insert(30, 60)}},
 	{name: "int96", settings: map[string]any{"spark.sql.parquet.outputTimestampType": "INT96"},
 		statements: []string{"CREATE TABLE {t} (" + sparkTypes + ") USING delta", insert(0, 40)}},
@@ -67,9 +71,13 @@ var sparkTables = []sparkTable{
 		`CREATE TABLE {t} (id BIGINT, text STRING) USING delta PARTITIONED BY (text) TBLPROPERTIES ('delta.checkpointInterval' = '2')`,
 		`INSERT INTO {t} SELECT id, concat('p', id % 6) FROM range(60)`, `INSERT INTO {t} SELECT id, concat('p', id % 6) FROM range(60)`, `INSERT INTO {t} VALUES (1, NULL)`,
 	}},
-	{name: "parsed", log: []string{".checkpoint.parquet"}, statements: []string{
+	// Partition values as columns, no statistics at all.
+	{name: "no_stats", log: []string{".checkpoint.parquet"}, statements: []string{
 		`CREATE TABLE {t} (` + sparkTypes + `) USING delta PARTITIONED BY (flag) TBLPROPERTIES ('delta.checkpointInterval' = '2', 'delta.checkpoint.writeStatsAsStruct' = 'true', 'delta.checkpoint.writeStatsAsJson' = 'false')`,
 		insert(0, 20), insert(20, 40), insert(40, 50),
+	}},
+	{name: "parsed", log: []string{".checkpoint.parquet"}, parse: 2, statements: []string{
+		`CREATE TABLE {t} (` + sparkTypes + `) USING delta PARTITIONED BY (flag) TBLPROPERTIES ('delta.checkpointInterval' = '2')`, insert(0, 20), insert(20, 40), insert(40, 50),
 	}},
 	// What writers must know and readers need not: checks, a feed of changes, clustering.
 	{name: "writer_only", log: []string{"_change_data/"}, statements: []string{
@@ -109,28 +117,29 @@ func (e *engines) sparkWrites(t *testing.T, name string, settings map[string]any
 	p.must(t, "sql", args{"statements": replaced}, nil)
 }
 
-// TestSparkTables reads what Spark writes, and refuses by name what it must not read.
-func TestSparkTables(t *testing.T) {
-	disk, bucket := onDisk(t), onMinIO(t)
-	e := &engines{at: disk, owner: t}
-	for _, table := range sparkTables {
-		e.at = disk
-		if table.onS3 {
-			e.at = bucket
+// sparkTables reads what Spark writes, and refuses by name what it must not read.
+func sparkTables(t *testing.T, e *engines, disk *site) {
+	for _, table := range sparkScenarios {
+		e := e
+		if !table.onS3 {
+			e = e.on(disk)
 		}
 		t.Run(e.at.name+"/"+table.name, func(t *testing.T) {
-			e.sparkWrites(t, table.name, table.settings, table.statements)
+			e.sparkWrites(t, "spark_"+table.name, table.settings, table.statements)
 			var versions []int64
-			e.Spark(t).must(t, "versions", args{"uri": e.at.uri(table.name)}, &versions)
+			e.Spark(t).must(t, "versions", args{"uri": e.at.uri("spark_" + table.name)}, &versions)
 			for _, part := range table.log {
-				if !slices.ContainsFunc(keys(t, e.at, table.name), func(k string) bool { return strings.Contains(k, part) }) {
+				if !slices.ContainsFunc(keys(t, e.at, "spark_"+table.name), func(k string) bool { return strings.Contains(k, part) }) {
 					t.Errorf("Spark wrote no %s", part)
 				}
 			}
-			sameVersions(t, e.at, e.all(t, "spark")[0], table.name, versions[0], versions[len(versions)-1])
+			if table.parse > 0 {
+				e.parsed(t, "spark_"+table.name, table.parse)
+			}
+			e.sameVersions(t, e.all(t, "spark")[0], "spark_"+table.name, versions[0], versions[len(versions)-1])
 		})
 	}
-	e.at = disk
+	e = e.on(disk)
 	for _, r := range refused {
 		t.Run("refused/"+r.feature, func(t *testing.T) {
 			name := "refused_" + r.feature
@@ -140,8 +149,50 @@ func TestSparkTables(t *testing.T) {
 			if !errors.As(err, &unsupported) || !strings.Contains(unsupported.Feature, r.feature) {
 				t.Errorf("%v", err)
 			}
+			out := product.Binary{Path: testserver.Tidemill(t)}.Run(t, "table", "scan", disk.uri(name), "--out", "-")
+			if out.Code != 1 || !strings.Contains(out.Stderr, r.feature) {
+				t.Errorf("tidemill table scan: code %d, %s", out.Code, out.Output())
+			}
 		})
 	}
+}
+
+// parsed makes columns of a checkpoint's statistics, and looks for what they say.
+func (e *engines) parsed(t *testing.T, name string, version int64) {
+	t.Helper()
+	stats := func() (out []string) {
+		tbl, err := lakehouse.Open(t.Context(), e.at, name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for f := range tbl.Snapshot().Files() {
+			var v any
+			if err := json.Unmarshal([]byte(f.Stats), &v); err != nil {
+				t.Fatalf("statistics %q: %v", f.Stats, err)
+			}
+			out = append(out, leaves(f.Path, v)...)
+		}
+		slices.Sort(out)
+		return slices.DeleteFunc(out, func(s string) bool { // which we take for no bounds
+			return strings.HasSuffix(s, "=NaN") || strings.HasSuffix(s, "Infinity")
+		})
+	}
+	asJSON := stats()
+	e.Spark(t).must(t, "parse_stats", args{"uri": e.at.uri(name), "version": version}, nil)
+	sameLines(t, "statistics that are columns", stats(), asJSON)
+}
+
+// leaves are the values of a JSON text with their paths.
+func leaves(path string, v any) []string {
+	m, ok := v.(map[string]any)
+	if !ok {
+		return []string{fmt.Sprintf("%s=%v", path, v)}
+	}
+	var out []string
+	for k, v := range m {
+		out = append(out, leaves(path+" "+k, v)...)
+	}
+	return out
 }
 
 func keys(t *testing.T, at *site, table string) []string {
