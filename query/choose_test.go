@@ -126,44 +126,56 @@ func TestTimeTravel(t *testing.T) {
 func TestNeedsOfStatements(t *testing.T) {
 	tables, src := openVersions(t)
 	for sql, want := range map[string]string{
-		"SELECT * FROM t WHERE n > 5":                                                  "n > 5",
-		"SELECT * FROM t WHERE 5.5 >= T.N AND o.x = 1 AND random() < 2":                "(n <= 5.5 AND o.X = 1)",
-		"SELECT * FROM t WHERE NOT (n BETWEEN 1 AND 2 OR s LIKE 'ab%') AND n<>3":       "((n < 1 OR n > 2) AND n <> 3)",
-		"SELECT * FROM t WHERE NOT (n > 1 AND s LIKE 'ab%')":                           "unknown",
-		"SELECT * FROM t WHERE s LIKE 'a%_' OR s = concat('x', 'y')":                   "(s STARTS WITH 'a' OR s = 'xy')",
-		"SELECT * FROM t WHERE s NOT LIKE 'ab' AND s NOT IN ('x', 'y')":                "(s <> 'ab' AND s <> 'x' AND s <> 'y')",
-		"SELECT * FROM t WHERE f = 0.1":                                                "(f >= 0.1 AND f <= 0.10000000149011612)",
-		"SELECT * FROM t WHERE f <> 0.5 AND NOT f > 0.1":                               "(f <> 0.5 AND f <= 0.10000000149011612)",
-		"SELECT * FROM t WHERE ts >= '2026-01-01' AND ts < DATE '2026-01-02'":          "(ts >= TIMESTAMP '2026-01-01 00:00:00' AND ts < TIMESTAMP '2026-01-02 00:00:00')",
-		"SELECT * FROM t WHERE ts::DATE = '2026-01-01'":                                "(ts >= TIMESTAMP '2026-01-01 00:00:00' AND ts < TIMESTAMP '2026-01-02 00:00:00')",
-		"SELECT * FROM t WHERE ts >= TIMESTAMPTZ '2026-01-01 00:00:00+01'":             "ts >= TIMESTAMP '2025-12-31 23:00:00'",
-		"SELECT * FROM t WHERE n IN (1, 2) AND n IS NOT NULL":                          "((n = 1 OR n = 2) AND n IS NOT NULL)",
-		"SELECT * FROM t WHERE n IN (1, 2e0)":                                          "unknown",
-		"SELECT * FROM t WHERE n = 1e3":                                                "n = 1000",
-		"SELECT * FROM t WHERE n::VARCHAR = s":                                         "unknown",
-		"SELECT * FROM t WHERE n = NULL OR n = 1":                                      "unknown",
-		"SELECT * FROM t WHERE n = 1 OR (SELECT true)":                                 "unknown",
-		"SELECT * FROM t WHERE n > 1 UNION ALL SELECT * FROM t WHERE n < 0":            "(n > 1 OR n < 0)",
-		"SELECT * FROM t WHERE n > 1 UNION ALL SELECT * FROM t":                        "unknown",
-		"SELECT * FROM t a JOIN t b ON a.n = b.n AND b.n > 2 WHERE a.n < 5":            "(n < 5 OR n > 2)",
-		"SELECT * FROM t a LEFT JOIN t b ON a.n = b.n AND b.n > 2 WHERE a.n < 5":       "(n < 5 OR n > 2)",
-		"SELECT * FROM t a LEFT JOIN t b ON a.n = b.n WHERE a.n < 5 AND b.n > 1":       "unknown",
-		"SELECT * FROM t a LEFT JOIN t b ON a.n > 2 WHERE a.n < 5":                     "unknown",
-		"SELECT * FROM t a SEMI JOIN t b ON a.n = b.n AND a.n > 1 AND b.n > 2":         "(n > 1 OR n > 2)",
-		"SELECT * FROM t a ANTI JOIN t b ON a.n = b.n AND a.n > 1 AND b.n > 2":         "unknown",
-		"SELECT * FROM t WHERE n > (SELECT max(n) FROM t WHERE n < 7) AND n > 8":       "(n > 8 OR n < 7)",
-		"SELECT * FROM t TABLESAMPLE 10% WHERE n > 1":                                  "unknown",
-		"SELECT * FROM t WHERE n > 1 USING SAMPLE 10%":                                 "unknown",
-		"SELECT * FROM t WHERE n > 1 AND n IN (SELECT count(*) FROM query_table('t'))": "unknown",
-		"SELECT * FROM t POSITIONAL JOIN t b WHERE b.n > 1":                            "unknown",
-		"SELECT n AS s FROM t WHERE s > 'a' GROUP BY ALL HAVING n > 1":                 "s > 'a'",
-		"SELECT * FROM t AS t(a, b) WHERE a > 1":                                       "unknown",
-		"SELECT * FROM t JOIN range(3) r(n) USING (n) WHERE n > 1":                     "unknown",
-		"SUMMARIZE SELECT * FROM t WHERE n > 1":                                        "n > 1",
-		"SUMMARIZE t":                                                                  "unknown",
-		"WITH c AS (SELECT * FROM t WHERE n > 1) SELECT * FROM c WHERE n < 9":          "n > 1",
-		"FROM t WHERE n > 9007199254740993":                                            "n > 9007199254740993",
-		"FROM t WHERE n > 'x'":                                                         "error",
+		"SELECT * FROM t WHERE n > 5":                                                         "n > 5",
+		"SELECT * FROM t WHERE 5.5 >= T.N AND o.x = 1 AND random() < 2":                       "(n <= 5.5 AND o.X = 1)",
+		"SELECT * FROM t WHERE NOT (n BETWEEN 1 AND 2 OR s LIKE 'ab%') AND n<>3":              "((n < 1 OR n > 2) AND n <> 3)",
+		"SELECT * FROM t WHERE NOT (n > 1 AND s LIKE 'ab%')":                                  "unknown",
+		"SELECT * FROM t WHERE s LIKE 'a%_' OR s = concat('x', 'y')":                          "(s STARTS WITH 'a' OR s = 'xy')",
+		"SELECT * FROM t WHERE s NOT LIKE 'ab' AND s NOT IN ('x', 'y')":                       "(s <> 'ab' AND s <> 'x' AND s <> 'y')",
+		"SELECT * FROM t WHERE f = 0.1":                                                       "(f >= 0.1 AND f <= 0.10000000149011612)",
+		"SELECT * FROM t WHERE f <> 0.5 AND NOT f > 0.1":                                      "(f <> 0.5 AND f <= 0.10000000149011612)",
+		"FROM t WHERE NOT n < 1 AND NOT n <= 2 AND NOT n > 7 AND NOT n >= 6":                  "(n >= 1 AND n > 2 AND n <= 7 AND n < 6)",
+		"FROM t WHERE NOT n <> 5 AND NOT 4 = n AND NOT 9 < n AND 0 < n":                       "(n = 5 AND n <> 4 AND n <= 9 AND n > 0)",
+		"FROM t WHERE NOT (n < 1 OR n <= 2 OR n > 7 OR n >= 6 OR n = 4 OR n <> 5)":            "(n >= 1 AND n > 2 AND n <= 7 AND n < 6 AND n <> 4 AND n = 5)",
+		"FROM t WHERE f <> 0.1":                                                               "unknown",
+		"FROM t WHERE NOT f < 0.1 AND f < 0.3":                                                "(f >= 0.1 AND f <= 0.30000001192092896)",
+		"FROM t WHERE NOT (n IS NULL OR s IS NOT NULL)":                                       "(n IS NOT NULL AND s IS NULL)",
+		"FROM t WHERE n IS DISTINCT FROM 1 AND s IS NOT DISTINCT FROM 'x'":                    "((n <> 1 OR n IS NULL) AND s = 'x')",
+		"FROM t WHERE NOT ts::DATE > '2026-01-01'":                                            "ts < TIMESTAMP '2026-01-02 00:00:00'",
+		"FROM t a ASOF JOIN t b ON a.s = b.s AND a.n >= b.n WHERE a.n > 1 AND b.n > 2":        "unknown",
+		"FROM t a FULL JOIN t b ON a.n = b.n AND a.n > 1 WHERE b.n > 1":                       "unknown",
+		"FROM t a RIGHT JOIN t b ON a.n = b.n AND a.n > 1 WHERE b.n > 2":                      "(n > 1 OR n > 2)",
+		"FROM (t a LEFT JOIN t b ON a.n = b.n) JOIN t c ON b.n > 1 AND c.n = 1 WHERE a.n = 2": "unknown",
+		"SELECT * FROM t WHERE ts >= '2026-01-01' AND ts < DATE '2026-01-02'":                 "(ts >= TIMESTAMP '2026-01-01 00:00:00' AND ts < TIMESTAMP '2026-01-02 00:00:00')",
+		"SELECT * FROM t WHERE ts::DATE = '2026-01-01'":                                       "(ts >= TIMESTAMP '2026-01-01 00:00:00' AND ts < TIMESTAMP '2026-01-02 00:00:00')",
+		"SELECT * FROM t WHERE ts >= TIMESTAMPTZ '2026-01-01 00:00:00+01'":                    "ts >= TIMESTAMP '2025-12-31 23:00:00'",
+		"SELECT * FROM t WHERE n IN (1, 2) AND n IS NOT NULL":                                 "((n = 1 OR n = 2) AND n IS NOT NULL)",
+		"SELECT * FROM t WHERE n IN (1, 2e0)":                                                 "unknown",
+		"SELECT * FROM t WHERE n = 1e3":                                                       "n = 1000",
+		"SELECT * FROM t WHERE n::VARCHAR = s":                                                "unknown",
+		"SELECT * FROM t WHERE n = NULL OR n = 1":                                             "unknown",
+		"SELECT * FROM t WHERE n = 1 OR (SELECT true)":                                        "unknown",
+		"SELECT * FROM t WHERE n > 1 UNION ALL SELECT * FROM t WHERE n < 0":                   "(n > 1 OR n < 0)",
+		"SELECT * FROM t WHERE n > 1 UNION ALL SELECT * FROM t":                               "unknown",
+		"SELECT * FROM t a JOIN t b ON a.n = b.n AND b.n > 2 WHERE a.n < 5":                   "(n < 5 OR n > 2)",
+		"SELECT * FROM t a LEFT JOIN t b ON a.n = b.n AND b.n > 2 WHERE a.n < 5":              "(n < 5 OR n > 2)",
+		"SELECT * FROM t a LEFT JOIN t b ON a.n = b.n WHERE a.n < 5 AND b.n > 1":              "unknown",
+		"SELECT * FROM t a LEFT JOIN t b ON a.n > 2 WHERE a.n < 5":                            "unknown",
+		"SELECT * FROM t a SEMI JOIN t b ON a.n = b.n AND a.n > 1 AND b.n > 2":                "(n > 1 OR n > 2)",
+		"SELECT * FROM t a ANTI JOIN t b ON a.n = b.n AND a.n > 1 AND b.n > 2":                "unknown",
+		"SELECT * FROM t WHERE n > (SELECT max(n) FROM t WHERE n < 7) AND n > 8":              "(n > 8 OR n < 7)",
+		"SELECT * FROM t TABLESAMPLE 10% WHERE n > 1":                                         "unknown",
+		"SELECT * FROM t WHERE n > 1 USING SAMPLE 10%":                                        "unknown",
+		"SELECT * FROM t WHERE n > 1 AND n IN (SELECT count(*) FROM query_table('t'))":        "unknown",
+		"SELECT * FROM t POSITIONAL JOIN t b WHERE b.n > 1":                                   "unknown",
+		"SELECT n AS s FROM t WHERE s > 'a' GROUP BY ALL HAVING n > 1":                        "s > 'a'",
+		"SELECT * FROM t AS t(a, b) WHERE a > 1":                                              "unknown",
+		"SELECT * FROM t JOIN range(3) r(n) USING (n) WHERE n > 1":                            "unknown",
+		"SUMMARIZE SELECT * FROM t WHERE n > 1":                                               "n > 1",
+		"SUMMARIZE t":                                                                         "unknown",
+		"WITH c AS (SELECT * FROM t WHERE n > 1) SELECT * FROM c WHERE n < 9":                 "n > 1",
+		"FROM t WHERE n > 9007199254740993":                                                   "n > 9007199254740993",
+		"FROM t WHERE n > 'x'":                                                                "error",
 	} {
 		src.asked = nil
 		rows, err := tables.Query(t.Context(), sql)
@@ -227,6 +239,21 @@ func TestFilesThatWereVacuumed(t *testing.T) {
 	src.asked, src.gone = nil, 1
 	if _, err := tables.Query(t.Context(), "SELECT n FROM t VERSION AS OF 1"); !errors.Is(err, fs.ErrNotExist) || len(src.asked) != 1 {
 		t.Error(err, src.asked)
+	}
+}
+
+// Files are chosen for the time that the statement sees.
+func TestNowIsTheSameForFilesAndRows(t *testing.T) {
+	tables, src := openVersions(t)
+	got := text(t, tables, "SELECT strftime(now(), '%Y-%m-%d %H:%M:%S.%f') AS x FROM t WHERE ts < now() OR ts IS NULL", WriteCSV)
+	_, asked, _ := strings.Cut(src.asked[0], "TIMESTAMP '")
+	asked, _, _ = strings.Cut(asked, "'")
+	when, err := time.Parse("2006-01-02 15:04:05.999999", asked)
+	if err != nil {
+		t.Fatal(src.asked, err)
+	}
+	if want := when.Format("2006-01-02 15:04:05.000000"); !strings.Contains(got, want) {
+		t.Errorf("the files are those of %s, the rows those of %s", want, got)
 	}
 }
 

@@ -26,6 +26,15 @@
 // widened, UUID, ENUM, TIME and INTERVAL become text; what no contract type
 // can hold is an error that names the CAST to write (types.go).
 //
+// # Tables
+//
+// A statement over tables is rewritten where it names a version or a path
+// (travel.go), its tables are opened, the conditions on each are read off
+// DuckDB's syntax tree (needs.go, condition.go), DuckDB computes their constants
+// (constant.go), and the table's source brings the files that may hold rows that
+// are needed. Each table becomes a view over those files, and the statement runs
+// on the views. All that is one transaction: now() is one moment.
+//
 // # What SQL may do
 //
 // One statement that reads. File system, network, extensions and settings are
