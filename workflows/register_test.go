@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/mock"
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/testsuite"
+	"go.temporal.io/sdk/worker"
 
 	"github.com/tidemill/tidemill/activities"
 	"github.com/tidemill/tidemill/workflows"
@@ -20,6 +21,8 @@ func newEnv(t *testing.T) *testsuite.TestWorkflowEnvironment {
 	var suite testsuite.WorkflowTestSuite
 	suite.SetLogger(quiet)
 	e := suite.NewTestWorkflowEnvironment()
+	// A busy machine is no deadlock.
+	e.SetWorkerOptions(worker.Options{DeadlockDetectionTimeout: time.Minute})
 	e.RegisterActivity(activities.New(activities.Options{}))
 	return e
 }
