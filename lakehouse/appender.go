@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/apache/arrow/go/v17/arrow"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/tidemill/tidemill/internal/batch"
 )
@@ -22,7 +23,7 @@ type Appender struct {
 	t *Table
 	o AppenderOptions
 
-	writing chan struct{} // holds a token per record being encoded and stored
+	writing *semaphore.Weighted // of records being encoded and stored, see weight
 	ctx     context.Context
 	cancel  context.CancelFunc
 
@@ -36,7 +37,7 @@ type Appender struct {
 
 // AppenderOptions may all be left zero.
 type AppenderOptions struct {
-	MaxConcurrentWrites int           // records encoded and stored at a time; default twice the processors, at least 4
+	MaxConcurrentWrites int           // records encoded and stored at a time, eight times as many if they are small; default twice the processors, at least 4
 	MaxGroup            int           // records in one commit; default 256
 	KeyWindow           time.Duration // how long idempotency keys are remembered; default 24 h
 	MaxKeys             int           // how many of them, at most; default 200,000
@@ -95,7 +96,7 @@ func NewAppender(t *Table, o AppenderOptions) *Appender {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	a := &Appender{t: t, o: o, writing: make(chan struct{}, o.MaxConcurrentWrites), positions: newPositions(o)}
+	a := &Appender{t: t, o: o, writing: semaphore.NewWeighted(int64(o.MaxConcurrentWrites) * fullWeight), positions: newPositions(o)}
 	a.ctx, a.cancel = context.WithCancel(context.Background())
 	a.positions.sync(t, t.Snapshot(), t.opt.now())
 	return a
@@ -207,12 +208,11 @@ func (a *Appender) filter(runs []batch.Run) (keep []int32, kept []batch.Run, ver
 
 // write encodes and stores the rows that are kept, in the caller's goroutine.
 func (a *Appender) write(ctx context.Context, in Append, keep []int32, runs []batch.Run) (*item, arrow.Record, error) {
-	select {
-	case a.writing <- struct{}{}:
-		defer func() { <-a.writing }()
-	case <-ctx.Done():
-		return nil, nil, ctx.Err()
+	w := weight(in.Record)
+	if err := a.writing.Acquire(ctx, w); err != nil {
+		return nil, nil, err
 	}
+	defer a.writing.Release(w)
 	meta := a.t.Snapshot().meta
 	rec, err := conform(in.Record, meta.schema)
 	if err != nil {
@@ -234,6 +234,15 @@ func (a *Appender) write(ctx context.Context, in Append, keep []int32, runs []ba
 	}
 	a.fault("after-data-put")
 	return it, rec, nil
+}
+
+// fullWeight is that of a record of half a megabyte and more. A small one weighs less: it
+// spends most of its time waiting for a store that may be far away, and takes little
+// memory meanwhile.
+const fullWeight = 8
+
+func weight(rec arrow.Record) int64 {
+	return min(fullWeight, 1+heldBy(rec)/(64<<10))
 }
 
 func (a *Appender) fault(point string) {

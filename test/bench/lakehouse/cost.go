@@ -22,6 +22,7 @@ const (
 // costs is what tables cost their store.
 type costs struct {
 	store string
+	far   time.Duration
 	lines []costLine
 }
 
@@ -40,10 +41,10 @@ func (l *costLine) puts() int64 { return l.files + l.commits + l.other }
 // perMillion scales a count to a million rows.
 func (l *costLine) perMillion(n int64) float64 { return float64(n) * 1e6 / float64(l.rows) }
 
-func cost(ctx context.Context, c config, s *server) (*costs, error) {
-	r := &costs{store: s.name}
+func cost(ctx context.Context, c config, s *server, far time.Duration) (*costs, error) {
+	r := &costs{store: s.name, far: far}
 	for _, n := range []int{1, 10, 100} {
-		l, err := costOf(ctx, c, s, n)
+		l, err := costOf(ctx, c, s, n, far)
 		if err != nil {
 			return nil, fmt.Errorf("%d connectors: %w", n, err)
 		}
@@ -52,10 +53,10 @@ func cost(ctx context.Context, c config, s *server) (*costs, error) {
 	return r, nil
 }
 
-func costOf(ctx context.Context, c config, s *server, connectors int) (costLine, error) {
+func costOf(ctx context.Context, c config, s *server, connectors int, far time.Duration) (costLine, error) {
 	l := costLine{connectors: connectors}
-	counted := &counting{Store: s}
-	tbl, err := lakehouse.Create(ctx, objstore.Retry(counted, objstore.RetryPolicy{}), fmt.Sprintf("cost/%d", connectors), lakehouse.CreateOptions{Schema: schema()})
+	counted := &counting{Store: s, far: far}
+	tbl, err := lakehouse.Create(ctx, objstore.Retry(counted, objstore.RetryPolicy{}), fmt.Sprintf("cost/%v/%d", far, connectors), lakehouse.CreateOptions{Schema: schema()})
 	if err != nil {
 		return l, err
 	}
@@ -121,7 +122,11 @@ func until(ctx context.Context, at time.Time) error {
 }
 
 func (r *costs) print(w io.Writer) {
-	fmt.Fprintf(w, "\ncost on %s: requests per million rows; each connector sends %d rows every %v\n\n", r.store, batchRows, batchPeriod)
+	where := "on this machine"
+	if r.far > 0 {
+		where = fmt.Sprintf("%v away", r.far)
+	}
+	fmt.Fprintf(w, "\ncost on %s, %s: requests per million rows; each connector sends %d rows every %v\n\n", r.store, where, batchRows, batchPeriod)
 	fmt.Fprintf(w, "  %10s %9s | %8s %8s %11s %8s | %8s %7s %8s | %9s %9s\n",
 		"connectors", "rows/s", "PUT", "of data", "of commits", "of other", "GET", "LIST", "DELETE", "ack p50", "ack p99")
 	for i := range r.lines {

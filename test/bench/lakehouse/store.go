@@ -123,34 +123,54 @@ func startMinIO(ctx context.Context, dir, addr string, key secret.String) (func(
 // counting counts the requests that a store is asked for, as it is billed for them.
 type counting struct {
 	objstore.Store
+	far                                        time.Duration // added to each request
 	puts, commits, gets, stats, lists, deletes atomic.Int64
+}
+
+// wait counts a request, and waits for as long as it takes on its way.
+func (c *counting) wait(ctx context.Context, n *atomic.Int64) error {
+	n.Add(1)
+	if c.far == 0 {
+		return nil
+	}
+	return until(ctx, time.Now().Add(c.far))
 }
 
 // listPage is how many objects a store lists in one request.
 const listPage = 1000
 
 func (c *counting) Get(ctx context.Context, key string) ([]byte, error) {
-	c.gets.Add(1)
+	if err := c.wait(ctx, &c.gets); err != nil {
+		return nil, err
+	}
 	return c.Store.Get(ctx, key)
 }
 
 func (c *counting) Stat(ctx context.Context, key string) (objstore.Object, error) {
-	c.stats.Add(1)
+	if err := c.wait(ctx, &c.stats); err != nil {
+		return objstore.Object{}, err
+	}
 	return c.Store.Stat(ctx, key)
 }
 
 func (c *counting) Put(ctx context.Context, key string, data []byte) error {
-	c.puts.Add(1)
+	if err := c.wait(ctx, &c.puts); err != nil {
+		return err
+	}
 	return c.Store.Put(ctx, key, data)
 }
 
 func (c *counting) PutIfAbsent(ctx context.Context, key string, data []byte) error {
-	c.commits.Add(1)
+	if err := c.wait(ctx, &c.commits); err != nil {
+		return err
+	}
 	return c.Store.PutIfAbsent(ctx, key, data)
 }
 
 func (c *counting) Delete(ctx context.Context, key string) error {
-	c.deletes.Add(1)
+	if err := c.wait(ctx, &c.deletes); err != nil {
+		return err
+	}
 	return c.Store.Delete(ctx, key)
 }
 
@@ -158,8 +178,8 @@ func (c *counting) List(ctx context.Context, prefix, startAfter string) iter.Seq
 	return func(yield func(objstore.Object, error) bool) {
 		n := 0
 		for o, err := range c.Store.List(ctx, prefix, startAfter) {
-			if n%listPage == 0 {
-				c.lists.Add(1)
+			if n%listPage == 0 && err == nil {
+				err = c.wait(ctx, &c.lists)
 			}
 			n++
 			if !yield(o, err) {
@@ -167,7 +187,9 @@ func (c *counting) List(ctx context.Context, prefix, startAfter string) iter.Seq
 			}
 		}
 		if n == 0 {
-			c.lists.Add(1)
+			if err := c.wait(ctx, &c.lists); err != nil {
+				yield(objstore.Object{}, err)
+			}
 		}
 	}
 }
