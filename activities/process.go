@@ -48,7 +48,9 @@ func (o *outcome) warnings() (n int64) {
 
 // process checks, scores and writes the rows of a range, pieces side by side.
 func (a *Activities) process(ctx context.Context, s *state, w work, poison poisonPolicy) (*outcome, error) {
-	defer a.load.begin()()
+	if len(w.segments) > 0 {
+		defer a.load.begin()()
+	}
 	out := &outcome{warned: map[string]int64{}}
 	var mu sync.Mutex
 	g, ctx := errgroup.WithContext(ctx)

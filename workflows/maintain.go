@@ -169,7 +169,7 @@ func (m *maintenance) run(ctx workflow.Context) (MaintainResult, error) {
 		StartToCloseTimeout: 6 * time.Hour,
 		HeartbeatTimeout:    6 * time.Second,
 		WaitForCancellation: true,
-		RetryPolicy:         &temporal.RetryPolicy{InitialInterval: time.Second, MaximumInterval: 30 * time.Second, MaximumAttempts: 6},
+		RetryPolicy:         &temporal.RetryPolicy{InitialInterval: time.Second, MaximumInterval: 8 * time.Second, MaximumAttempts: 6},
 	})
 	m.show(ctx)
 	var plan activities.MaintainPlan

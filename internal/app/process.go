@@ -157,7 +157,7 @@ func (p *process) startWorker(ctx context.Context, queue string, cache *lakehous
 		Contracts: p.project.Contracts(), Tables: p.tables, Models: p.registry, Runtime: onnx.Runtime{Logger: p.log},
 		Engine: p.engine, Cache: cache, Files: &projectFiles{dir: p.project.Dir(), store: p.store},
 		Logger: p.log, Observe: p.observeTurn, TurnStarted: p.notify.turnStarted, Fault: faultPoint(),
-		Maintained: p.metrics.upkeep.step, Busy: p.landings.busy,
+		Maintained: p.maintained, Busy: p.landings.busy,
 		MaintainMemory: p.project.Maintenance().Memory, OrphansEvery: p.project.Maintenance().OrphansEvery,
 	})
 	p.closers = append(p.closers, p.acts.Close)
@@ -190,6 +190,17 @@ func (p *process) live(table string) *live { return p.lives[table] }
 func (p *process) observeTurn(s activities.Scored) {
 	p.metrics.turn(s)
 	p.live(s.Table).turn(s)
+}
+
+// maintained is told of every step of maintenance. A commit that moves a landed table's
+// rows is nothing to score, but the pipeline's cursor should pass it soon: lag is counted
+// in versions.
+func (p *process) maintained(s activities.Maintained) {
+	p.metrics.upkeep.step(s)
+	c := s.Result.Counts
+	if _, landed := p.lives[s.Table]; landed && c.FilesJoined+c.FilesExpired+c.FilesRewritten > 0 {
+		p.notify.landed(s.Table)
+	}
 }
 
 // registerModels puts the models of tidemill.yaml through the gate where their

@@ -28,10 +28,16 @@ import (
 	"github.com/tidemill/tidemill/lakehouse/objstore/s3"
 )
 
-// points are all named steps at which a process can be made to kill itself.
+// points are the named steps on a row's way at which a process can be made to kill itself.
 var points = []string{
 	"after-data-put", "before-commit", "after-commit", "before-ack",
 	"between-hops", "after-scored-put", "after-quarantine-commit", "before-commit-scored", "after-commit-scored",
+}
+
+// upkeep are those of maintenance. Each test takes every other one.
+var upkeep = []string{
+	"checkpoint-encoded", "compact-written", "checkpoint-put", "compact-before-commit", "hint-put", "compact-after-commit",
+	"clean-before-delete", "vacuum-before-delete", "clean-after-delete", "vacuum-after-delete", "expire-before-commit",
 }
 
 // seedVar makes a run's random moments repeatable: they are in the test's log.
@@ -65,13 +71,15 @@ func (d death) String() string {
 	return "after " + d.after.String()
 }
 
-// deaths are a shuffled list of every point rounds times and of random moments.
-func deaths(r *rand.Rand, rounds, moments int) []death {
+// deaths are a shuffled list of every point, of every other one of maintenance from an
+// index on, and of random moments.
+func deaths(r *rand.Rand, first, moments int) []death {
 	var out []death
-	for range rounds {
-		for _, p := range points {
-			out = append(out, death{point: p, n: 1 + r.IntN(5)})
-		}
+	for _, p := range points {
+		out = append(out, death{point: p, n: 1 + r.IntN(5)})
+	}
+	for i := first; i < len(upkeep); i += 2 {
+		out = append(out, death{point: upkeep[i], n: 1})
 	}
 	for range moments {
 		out = append(out, death{after: time.Duration(200+r.IntN(3000)) * time.Millisecond})
@@ -132,7 +140,13 @@ func TestEverythingDies(t *testing.T) {
 		return launch(t, e.bin, env, "dev", dir, "--free-ports", "--json")
 	}
 
-	for i, d := range deaths(e.rand, 1, 7) {
+	p := start()
+	shorten(t, embeddedStore(t, dir, p.addresses(t).S3))
+	p.Kill()
+	for i, d := range deaths(e.rand, 0, 2) {
+		if d.point == "expire-before-commit" {
+			in.ancient(t)
+		}
 		switch i {
 		case 4, 10:
 			if err := os.RemoveAll(filepath.Join(dir, ".tidemill", "temporal")); err != nil {
@@ -150,14 +164,16 @@ func TestEverythingDies(t *testing.T) {
 		d.die(t, start)
 	}
 
-	p := start()
+	p = start()
 	e.settle(t, p, embeddedStore(t, dir, p.addresses(t).S3), feed, in)
 	// Only now, since what comes again makes up for what was lost.
 	p.Kill()
 	forget(t, e.admin, -1)
 	t.Log("the group begins again with everything")
 	p = start()
-	e.settle(t, p, embeddedStore(t, dir, p.addresses(t).S3), feed, in)
+	store := embeddedStore(t, dir, p.addresses(t).S3)
+	e.settle(t, p, store, feed, in)
+	tidy(t, store)
 }
 
 // TestProcessDies kills `tidemill run`, while Temporal and the store live on
@@ -187,8 +203,13 @@ http: {address: "127.0.0.1:${CHAOS_PORT}"}
 		return launch(t, e.bin, env, "run", dir)
 	}
 
+	p := start()
+	p.atWork(t)
+	store := openStore(t, s3.Config{Endpoint: minio.Addr, AccessKey: minio.AccessKey, SecretKey: minio.SecretKey})
+	shorten(t, store)
+	p.Kill()
 	lost := loseAnswers(proxy)
-	for i, d := range deaths(e.rand, 1, 6) {
+	for i, d := range deaths(e.rand, 1, 2) {
 		switch i {
 		case 3, 9:
 			in.grow(t, "in/a.ndjson", 3000)
@@ -202,7 +223,6 @@ http: {address: "127.0.0.1:${CHAOS_PORT}"}
 	}
 
 	pickedUpSoon(t, temporal)
-	store := openStore(t, s3.Config{Endpoint: minio.Addr, AccessKey: minio.AccessKey, SecretKey: minio.SecretKey})
 	last := e.takeOver(t, &watch{store: store}, start)
 	if n := lost(); n == 0 {
 		t.Error("no answer to a commit was lost")
@@ -210,6 +230,8 @@ http: {address: "127.0.0.1:${CHAOS_PORT}"}
 		t.Logf("%d answers to commits were lost", n)
 	}
 	proxy.Set(faulty.ProxyOptions{})
+	e.settle(t, last, store, feed, in)
+	tidy(t, store)
 	e.settle(t, last, store, feed, in)
 }
 
@@ -360,10 +382,11 @@ func (e env) settle(t *testing.T, p *instance, store objstore.Store, feed *feede
 		return err
 	})
 	done := time.Since(began)
-	l, err := readLedger(t.Context(), store)
-	if err != nil {
-		t.Fatal(err)
-	}
+	var l *ledger
+	eventually(t, "read the tables", time.Minute, func(ctx context.Context) (err error) {
+		l, err = readLedger(ctx, store) // longer than the tables' retention, files may go
+		return err
+	})
 	t.Logf("sent %d events, of them %d from files; %v; settled in %.1f s, read in %.1f s",
 		len(sent), len(in.sent), l.counts, done.Seconds(), (time.Since(began) - done).Seconds())
 	l.judge(t, sent)

@@ -33,6 +33,7 @@ type ledger struct {
 	rows    map[int64][]found
 	strange []string // rows whose event cannot be told
 	counts  map[string]int64
+	ancient int64 // rows that are to expire
 }
 
 // readLedger reads every file of the three tables' newest snapshots.
@@ -67,6 +68,16 @@ func readLedger(ctx context.Context, store objstore.Store) (*ledger, error) {
 	return l, nil
 }
 
+// expires says whether an event is not to be judged, since it may be gone already.
+func (l *ledger) expires(table string, id int64) bool {
+	if id < firstAncient {
+		return false
+	}
+	l.ancient++
+	l.counts[table]--
+	return true
+}
+
 func column[T arrow.Array](rec arrow.Record, name string) T {
 	return rec.Column(rec.Schema().FieldIndices(name)[0]).(T)
 }
@@ -82,6 +93,9 @@ func positionAt(rec arrow.Record, i int) position {
 func (l *ledger) readLanded(rec arrow.Record) error {
 	for i := range int(rec.NumRows()) {
 		id := column[*array.Int64](rec, "id").Value(i)
+		if l.expires(table, id) {
+			continue
+		}
 		l.landed[id] = append(l.landed[id], positionAt(rec, i))
 	}
 	return nil
@@ -90,6 +104,9 @@ func (l *ledger) readLanded(rec arrow.Record) error {
 func (l *ledger) readScored(rec arrow.Record) error {
 	for i := range int(rec.NumRows()) {
 		id := column[*array.Int64](rec, "id").Value(i)
+		if l.expires(table+"_scored", id) {
+			continue
+		}
 		f := found{class: scored, at: positionAt(rec, i), landed: true}
 		score := column[*array.Float32](rec, "score")
 		switch {

@@ -36,12 +36,12 @@ func fault(point string, n int) string { return fmt.Sprintf("TIDEMILL_FAULT=%s:%
 // other way than by SIGKILL.
 func (p *instance) died(t *testing.T, why string) {
 	t.Helper()
-	limit := time.NewTimer(time.Minute)
+	limit := time.NewTimer(2 * time.Minute)
 	defer limit.Stop()
 	select {
 	case <-p.Done():
 	case <-limit.C:
-		t.Fatalf("%s: not reached within a minute\n%s", why, p.Output())
+		t.Fatalf("%s: not reached within two minutes\n%s", why, p.Output())
 	}
 	if s, ok := p.State().Sys().(syscall.WaitStatus); !ok || s.Signal() != syscall.SIGKILL {
 		t.Fatalf("%s: the process ended by itself: %s\n%s", why, p.State(), p.Output())
@@ -97,6 +97,17 @@ func keys(file []byte) (access, key string, err error) {
 	}
 	err = json.Unmarshal(file, &a)
 	return a.Access, a.Secret, err
+}
+
+// atWork waits until the process has begun to read.
+func (p *instance) atWork(t *testing.T) {
+	t.Helper()
+	p.WaitReady(t, func() error {
+		if !strings.Contains(p.Output(), "connector started") {
+			return errors.New("no connector has been started")
+		}
+		return nil
+	})
 }
 
 // fileDone says whether the file connector has read and landed everything.

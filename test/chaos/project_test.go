@@ -29,6 +29,7 @@ columns:
   - {name: ts, type: timestamp, required: true}
 key: [id]
 event_time: ts
+retention: 36500d
 checks:
   - {name: positive_amount, expr: "amount > 0", on_fail: quarantine}
 features: |
@@ -76,7 +77,7 @@ func writeProject(t *testing.T, k *testserver.Kafka, settings string) string {
 	}
 	dir := t.TempDir()
 	files := map[string]string{
-		"tidemill.yaml":         "project: " + project + "\nmodels:\n  - {name: linear, file: models/linear.onnx, alias: champion}\n" + settings,
+		"tidemill.yaml":         "project: " + project + "\nmaintenance: {every: 2s, orphans_every: 2s, memory: 32MiB}\nmodels:\n  - {name: linear, file: models/linear.onnx, alias: champion}\n" + settings,
 		"tables/events.yaml":    contractYAML,
 		"connectors/kafka.yaml": fmt.Sprintf(kafkaYAML, k.Addr),
 		"connectors/file.yaml":  fileYAML,

@@ -63,6 +63,7 @@ checks:
 	return product.Project{
 		"tidemill.yaml": `store: {endpoint: "http://127.0.0.1:1", bucket: elsewhere, access_key: "${E2E_SECRET}", secret_key: "${E2E_SECRET}"}
 temporal: {address: "127.0.0.1:1", tls: true, api_key: "${E2E_API_KEY}"}
+maintenance: {every: off}
 models:
   - {name: machine, file: models/zscore.onnx}
 `,
@@ -70,6 +71,8 @@ models:
 		"connectors/things.yaml":   httpConnector("things"),
 		"connectors/strict.yaml":   httpConnector("strict"),
 		"connectors/readings.yaml": httpConnector("readings"),
+		"connectors/upkeep.yaml":   httpConnector("upkeep"),
+		"tables/upkeep.yaml":       "table: upkeep\n" + things,
 		"tables/things.yaml":       "table: things\n" + things,
 		"tables/strict.yaml":       "table: strict\non_new_field: quarantine\n" + things,
 		"tables/readings.yaml":     readingsContract,
