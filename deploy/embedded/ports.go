@@ -11,6 +11,8 @@ import (
 
 	gopsnet "github.com/shirou/gopsutil/v4/net"
 	"github.com/shirou/gopsutil/v4/process"
+
+	"github.com/tidemill/tidemill/internal/freeport"
 )
 
 // PortError: a port that a service should listen on cannot be had.
@@ -39,6 +41,9 @@ func (e *PortError) Unwrap() error { return e.Err }
 // claimPort checks that port on host is free, or picks a free one when it is 0. The
 // services bind for themselves, a moment later, and report who comes in between.
 func claimPort(ctx context.Context, service, option, host string, port int) (int, error) {
+	if port == 0 {
+		return freeport.Find(ctx, host)
+	}
 	addr := net.JoinHostPort(host, strconv.Itoa(port))
 	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
 	if err != nil {
@@ -52,8 +57,7 @@ func claimPort(ctx context.Context, service, option, host string, port int) (int
 		}
 		return 0, e
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port, nil
+	return port, l.Close()
 }
 
 // listener names the process that listens on port, or "".

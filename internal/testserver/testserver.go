@@ -19,18 +19,19 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/tidemill/tidemill/internal/freeport"
 )
 
 // FreePort returns a loopback port that nothing listens on now. Another process may
 // take it before the caller does; whoever starts a server on it sees that as an error.
 func FreePort(tb testing.TB) int {
 	tb.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	port, err := freeport.Find(tb.Context(), "127.0.0.1")
 	if err != nil {
-		tb.Fatalf("find a free port: %v", err)
+		tb.Fatal(err)
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
+	return port
 }
 
 // Binary finds a program: the path in environment variable env if set, else name in

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"iter"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -14,6 +13,7 @@ import (
 	"time"
 
 	embedded "github.com/tidemill/tidemill/deploy/embedded/store"
+	"github.com/tidemill/tidemill/internal/freeport"
 	"github.com/tidemill/tidemill/internal/secret"
 	"github.com/tidemill/tidemill/lakehouse/objstore"
 	"github.com/tidemill/tidemill/lakehouse/objstore/s3"
@@ -34,12 +34,11 @@ func start(ctx context.Context, kind string) (*server, error) {
 	if err != nil {
 		return nil, err
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	port, err := freeport.Find(ctx, "127.0.0.1")
 	if err != nil {
 		return nil, err
 	}
-	addr := l.Addr().String()
-	_ = l.Close()
+	addr := fmt.Sprintf("127.0.0.1:%d", port)
 	key := secret.New("tidemill-bench-secret")
 	var end func() error
 	switch kind {
