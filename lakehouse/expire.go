@@ -3,7 +3,9 @@ package lakehouse
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 	"strings"
 	"time"
@@ -44,23 +46,36 @@ const expireGroup = 500
 // with a removed file are written down as spans in the same commit: what has expired
 // does not come in again when a source delivers it a second time.
 //
+// When others take away its files, it plans again; after several attempts without
+// success that is a *ConflictError.
+//
 // Fault point: "expire-before-commit".
 func (t *Table) Expire(ctx context.Context, o ExpireOptions) (Expired, error) {
-	out, err := t.expire(ctx, o)
-	if err != nil {
-		return out, fmt.Errorf("expire rows of table %s: %w", t.root, err)
+	var out Expired
+	for failed := 1; ; failed++ {
+		done := out.FilesRemoved + out.FilesRewritten
+		err := t.expire(ctx, o, &out)
+		if err == nil {
+			return out, nil
+		}
+		if out.FilesRemoved+out.FilesRewritten > done {
+			failed = 0
+		}
+		if _, lost := errors.AsType[*ConflictError](err); !lost || failed >= fruitless {
+			return out, fmt.Errorf("expire rows of table %s: %w", t.root, err)
+		}
 	}
-	return out, nil
 }
 
-func (t *Table) expire(ctx context.Context, o ExpireOptions) (out Expired, err error) {
+// expire plans once, and adds to out what it has done.
+func (t *Table) expire(ctx context.Context, o ExpireOptions, out *Expired) error {
 	s, err := t.Refresh(ctx)
 	if err != nil {
-		return out, err
+		return err
 	}
 	at := s.Schema().FieldIndices(o.Column)
 	if len(at) == 0 || s.Schema().Field(at[0]).Type.ID() != arrow.TIMESTAMP {
-		return out, fmt.Errorf("%s is no timestamp column of the table", o.Column)
+		return fmt.Errorf("%s is no timestamp column of the table", o.Column)
 	}
 	var gone, cut []File
 	for f := range s.Files() {
@@ -81,7 +96,7 @@ func (t *Table) expire(ctx context.Context, o ExpireOptions) (out Expired, err e
 			out.Rows += max(f.Rows, 0)
 		}
 		out.FilesRemoved, out.FilesRewritten = len(gone), len(cut)
-		return out, nil
+		return nil
 	}
 	total, done := int64(len(gone)+len(cut)), int64(0)
 	for group := range slices.Chunk(gone, expireGroup) {
@@ -89,8 +104,8 @@ func (t *Table) expire(ctx context.Context, o ExpireOptions) (out Expired, err e
 		for _, f := range group {
 			rows += max(f.Rows, 0)
 		}
-		if err := t.expireCommit(ctx, o, group, nil, &out); err != nil {
-			return out, err
+		if err := t.expireCommit(ctx, o, group, nil, out); err != nil {
+			return err
 		}
 		out.FilesRemoved, out.Rows = out.FilesRemoved+len(group), out.Rows+rows
 		done += int64(len(group))
@@ -98,21 +113,25 @@ func (t *Table) expire(ctx context.Context, o ExpireOptions) (out Expired, err e
 	}
 	for _, f := range cut {
 		start := t.opt.now()
-		if err := t.expireRows(ctx, o, f, &out); err != nil {
-			return out, err
+		if err := t.expireRows(ctx, o, f, out); err != nil {
+			return err
 		}
 		done++
 		o.progress(done, total)
 		if err := o.pace(ctx, t.opt.now().Sub(start)); err != nil {
-			return out, err
+			return err
 		}
 	}
-	return out, nil
+	return nil
 }
 
 // expireRows rewrites a file without the rows that are too old.
 func (t *Table) expireRows(ctx context.Context, o ExpireOptions, f File, out *Expired) error {
 	rec, err := t.ReadFile(ctx, f)
+	if errors.Is(err, fs.ErrNotExist) {
+		// Compacted and vacuumed meanwhile, or damage: of a live file the next attempt fails too.
+		return errors.Join(&ConflictError{"file " + f.Path + " is gone"}, err)
+	}
 	if err != nil {
 		return err
 	}

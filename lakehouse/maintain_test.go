@@ -264,6 +264,61 @@ func TestExpire(t *testing.T) {
 	}
 }
 
+// TestExpireMeetsOthers: who takes away the files it is at, once or again and again.
+func TestExpireMeetsOthers(t *testing.T) {
+	const day = 24 * 3600 * 1000
+	for _, c := range []struct {
+		name    string
+		rivals  int
+		expired int
+		lost    bool
+	}{
+		{"sometimes", fruitless - 1, 4, false},
+		{"always", fruitless, 0, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			k := timed(t)
+			k.next = 0
+			for range 4 {
+				k.at(t, "p", 45*day, 1*day)
+			}
+			other, left := k.open(t), c.rivals
+			o := ExpireOptions{
+				MaintainOptions: MaintainOptions{Hold: NoHold, Fault: func(point string) {
+					if point != "expire-before-commit" {
+						return
+					}
+					if left--; left < 0 {
+						return
+					}
+					if _, err := other.Refresh(t.Context()); err != nil {
+						t.Error(err)
+					}
+					// All files are there under other names, as after a compaction.
+					var moved []File
+					for _, f := range files(other) {
+						data, err := k.store.Get(t.Context(), "tables/t/"+f.Path)
+						if err != nil {
+							t.Fatal(err)
+						}
+						f.Path, f.logPath = "moved-"+f.Path, ""
+						if err := k.store.Put(t.Context(), "tables/t/"+f.Path, data); err != nil {
+							t.Fatal(err)
+						}
+						moved = append(moved, f)
+					}
+					mustCommit(t, other, Commit{Removes: files(other), Adds: moved, Rearranged: true})
+				}},
+				Column: "ts", Before: k.clock.now().Add(-30 * 24 * time.Hour),
+			}
+			x, err := k.Expire(t.Context(), o)
+			if _, lost := errors.AsType[*ConflictError](err); lost != c.lost || (err != nil) != c.lost || x.FilesRewritten != c.expired {
+				t.Errorf("%+v, %v", x, err)
+			}
+		})
+	}
+}
+
 func TestRestoreAndDiff(t *testing.T) {
 	k := newKept(t, CreateOptions{})
 	k.append(t, 5)

@@ -29,7 +29,7 @@ func TestInit(t *testing.T) {
 	if r := b.Run(t, "init", dir); r.Code != 3 || !strings.Contains(r.Stderr, "exists already and is not overwritten") {
 		t.Errorf("init over a project: exit code %d\n%s", r.Code, r.Output())
 	}
-	if r := b.Run(t, "-C", dir, "sql", "SELECT 1"); r.Code != 1 || !strings.Contains(r.Stderr, "tidemill dev") {
+	if r := b.Run(t, "-C", dir, "sql", "SELECT * FROM orders"); r.Code != 1 || !strings.Contains(r.Stderr, "tidemill dev") {
 		t.Errorf("sql without any data: exit code %d\n%s", r.Code, r.Output())
 	}
 }

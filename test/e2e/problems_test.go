@@ -227,7 +227,7 @@ func TestNotToBeHad(t *testing.T) {
 		addr := testserver.Addr(testserver.FreePort(t))
 		dir := write(t, "%s", store(addr))
 		refused(t, d.binary.Run(t, "run", dir, "--wait", "1s"), addr, "connection refused", "tidemill.yaml")
-		refused(t, d.binary.Run(t, "-C", dir, "sql", "SELECT 1"), addr, "connection refused")
+		refused(t, d.binary.Run(t, "-C", dir, "sql", "SELECT * FROM plain"), addr, "connection refused")
 	})
 	t.Run("S3 that does not answer", func(t *testing.T) {
 		addr := testserver.Addr(taken(t)) // accepts, and never says a word

@@ -154,7 +154,7 @@ func TestStoreWithoutConditions(t *testing.T) {
 	b := binary(t, "E2E_S3_SECRET="+minio.SecretKey.Reveal())
 	dir := product.Project{"tidemill.yaml": fmt.Sprintf("http: {address: \"127.0.0.1:%d\"}\nstore: {endpoint: \"http://%s\", bucket: careless, access_key: %s, secret_key: \"${E2E_S3_SECRET}\"}\n",
 		testserver.FreePort(t), proxy.Addr, minio.AccessKey)}.Write(t, "careless")
-	for _, args := range [][]string{{"run", dir, "--wait", "2s"}, {"-C", dir, "sql", "SELECT 1"}} {
+	for _, args := range [][]string{{"run", dir, "--wait", "2s"}, {"-C", dir, "sql", "SELECT * FROM careless"}} {
 		r := b.Run(t, args...)
 		if r.Code != 1 {
 			t.Errorf("%s: exit code %d, want 1", args[0], r.Code)
