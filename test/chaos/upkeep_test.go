@@ -29,12 +29,13 @@ const retention = "interval 10 seconds"
 func shorten(t *testing.T, store objstore.Store) {
 	t.Helper()
 	for _, name := range tables {
+		var meta *delta.Metadata // nobody else changes it
+		eventually(t, "read the metadata of "+name, time.Minute, func(ctx context.Context) (err error) {
+			meta, err = metadata(ctx, store, name)
+			return err
+		})
 		eventually(t, "shorten the retention of "+name, time.Minute, func(ctx context.Context) error {
 			tbl, err := lakehouse.Open(ctx, store, name, lakehouse.WithoutCheckpoints())
-			if err != nil {
-				return err
-			}
-			meta, err := metadata(ctx, store, name)
 			if err != nil {
 				return err
 			}
