@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -103,12 +104,14 @@ var nested = map[string]bool{"broker": true, "sequence": true}
 var replayed = map[string]bool{"file": true, "generate": true, "kafka_franz": true, "kafka": true}
 
 func wrapInput(c *Config, in *yaml.Node, processors bool) {
+	own := child(in, "processors")
+	processors = processors || own != nil
 	kind := componentName(in)
 	conf := child(in, kind)
 	if nested[kind] {
 		if list := child(conf, "inputs"); list != nil {
 			for _, sub := range list.Content {
-				wrapInput(c, sub, processors || child(in, "processors") != nil)
+				wrapInput(c, sub, processors)
 			}
 			return
 		}
@@ -135,8 +138,16 @@ func wrapInput(c *Config, in *yaml.Node, processors bool) {
 		"connector", scalar(c.Name, "!!str"),
 		"kind", scalar(kind, "!!str"),
 		"replay", scalar(fmt.Sprint(replayed[kind]), "!!bool"),
+		"processors", scalar(fmt.Sprint(processors), "!!bool"),
 		"input", &inner,
 	))
+	if own != nil {
+		// They run on what has its position already: those that drop messages
+		// would confuse what scanners say of the others.
+		inner.Content = slices.Clone(inner.Content)
+		remove(&inner, "processors")
+		in.Content = append(in.Content, scalar("processors", "!!str"), own)
+	}
 }
 
 // httpPath is where an http_server input takes requests.
@@ -239,6 +250,16 @@ func setScalar(n *yaml.Node, key, value, tag string) {
 		return
 	}
 	n.Content = append(n.Content, scalar(key, "!!str"), scalar(value, tag))
+}
+
+// remove takes a field out of a mapping.
+func remove(n *yaml.Node, key string) {
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		if n.Content[i].Value == key {
+			n.Content = append(n.Content[:i], n.Content[i+2:]...)
+			return
+		}
+	}
 }
 
 // deepCopy copies a tree of nodes; aliases are resolved in the copy.

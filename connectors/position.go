@@ -2,6 +2,7 @@ package connectors
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"strconv"
 	"sync"
@@ -139,11 +140,32 @@ type stamped struct {
 	tracker *tracker
 }
 
-func withPosition(m *service.Message, s *stamped) *service.Message {
-	return m.WithContext(context.WithValue(m.Context(), positionKey{}, s))
+// positionMeta is the metadata that has the position of a message on its way
+// through processors. Benthos' own (mapping, for one) deal out the contexts of a
+// batch's messages anew, by their places in it, so that behind a message that
+// they drop every other one would have the position of its neighbour. The
+// context has it where a processor drops all metadata.
+const positionMeta = "_tidemill_position"
+
+// MarshalJSON is for mappings that put all metadata into the row.
+func (s *stamped) MarshalJSON() ([]byte, error) {
+	return json.Marshal(fmt.Sprintf("%s:%d", s.Partition, s.Offset))
+}
+
+func withPosition(m *service.Message, s *stamped, processors bool) *service.Message {
+	m = m.WithContext(context.WithValue(m.Context(), positionKey{}, s))
+	if processors {
+		m.MetaSetMut(positionMeta, s)
+	}
+	return m
 }
 
 func positionOf(m *service.Message) (*stamped, bool) {
+	if v, ok := m.MetaGetMut(positionMeta); ok {
+		if s, ok := v.(*stamped); ok {
+			return s, true
+		}
+	}
 	s, ok := m.Context().Value(positionKey{}).(*stamped)
 	return s, ok
 }

@@ -81,7 +81,7 @@ func TestRedeliveryInOneBatch(t *testing.T) {
 			}
 			var msgs service.MessageBatch
 			for i, s := range c.stamps {
-				msgs = append(msgs, withPosition(service.NewMessage([]byte(c.bodies[i])), s))
+				msgs = append(msgs, withPosition(service.NewMessage([]byte(c.bodies[i])), s, false))
 			}
 			if err := o.WriteBatch(t.Context(), msgs); err != nil {
 				t.Fatal(err)

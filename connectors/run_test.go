@@ -258,6 +258,32 @@ func TestProcessorsThatDropRows(t *testing.T) {
 	}
 }
 
+// TestPositionsBesideDroppedRows: behind a message that a processor drops, the
+// others of its batch keep their own positions, wherever the processor stands.
+func TestPositionsBesideDroppedRows(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "events.ndjson")
+	if err := os.WriteFile(path, []byte("{\"id\":0}\n{\"id\":1}\n{\"id\":2}\n{\"id\":3}\n{\"id\":4}\n{\"id\":5}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	const drop = `processors: [{mapping: 'root = if this.id % 3 == 1 { deleted() }'}, {mapping: 'root = this'}]`
+	for name, conf := range map[string]string{
+		"pipeline":    fmt.Sprintf("input: {file: {paths: [%q]}}\npipeline: {%s}\n", path, drop),
+		"input":       fmt.Sprintf("input: {file: {paths: [%q]}, %s}\n", path, drop),
+		"broker":      fmt.Sprintf("input: {broker: {inputs: [{file: {paths: [%q]}, %s}]}}\n", path, drop),
+		"no metadata": fmt.Sprintf("input: {file: {paths: [%q]}}\npipeline: {processors: [{mapping: 'meta = deleted()'}]}\n", path),
+	} {
+		store := mem.New()
+		newLake(t, store, eventsContract).run(conf + "output: {lakehouse: {table: events}}\n")
+		want := "0 0,2 2,3 3,5 5"
+		if name == "no metadata" {
+			want = "0 0,1 1,2 2,3 3,4 4,5 5"
+		}
+		if got := strings.Join(rows(t, store, "events", "id", "_offset"), ","); got != want {
+			t.Errorf("%s: rows and offsets are %s, want %s", name, got, want)
+		}
+	}
+}
+
 // TestContractChangedBetween: a row that was quarantined and whose message
 // comes again under a contract that accepts it must not land as well.
 func TestContractChangedBetween(t *testing.T) {

@@ -22,6 +22,7 @@ func sourceSpec() *service.ConfigSpec {
 		Field(service.NewStringField("connector")).
 		Field(service.NewStringField("kind")).
 		Field(service.NewBoolField("replay")).
+		Field(service.NewBoolField("processors")).
 		Field(service.NewInputField("input"))
 }
 
@@ -34,38 +35,53 @@ type source struct {
 	run       string // partition of messages without a position
 	next      int64
 	connector string
+
+	processors bool // there are some between the input and the output
 }
 
 func newSource(conf *service.ParsedConfig, _ *service.Resources) (service.BatchInput, error) {
-	connector, err := conf.FieldString("connector")
+	s, replay, err := openSource(conf)
 	if err != nil {
 		return nil, err
-	}
-	kind, err := conf.FieldString("kind")
-	if err != nil {
-		return nil, err
-	}
-	replay, err := conf.FieldBool("replay")
-	if err != nil {
-		return nil, err
-	}
-	in, err := conf.FieldInput("input")
-	if err != nil {
-		return nil, err
-	}
-	s := &source{
-		in:        in,
-		trackers:  map[string]*tracker{},
-		connector: connector,
-		run:       fmt.Sprintf("~%s/%s/%s", connector, kind, strconv.FormatInt(time.Now().UnixNano(), 36)),
-	}
-	if p, ok := positioners[kind]; ok {
-		s.position = p(connector)
 	}
 	if replay {
 		return service.AutoRetryNacksBatched(s), nil
 	}
 	return s, nil
+}
+
+// openSource returns a source as its config says, and whether rejected batches
+// are to be handed out again.
+func openSource(conf *service.ParsedConfig) (s *source, replay bool, err error) {
+	connector, err := conf.FieldString("connector")
+	if err != nil {
+		return nil, false, err
+	}
+	kind, err := conf.FieldString("kind")
+	if err != nil {
+		return nil, false, err
+	}
+	if replay, err = conf.FieldBool("replay"); err != nil {
+		return nil, false, err
+	}
+	processors, err := conf.FieldBool("processors")
+	if err != nil {
+		return nil, false, err
+	}
+	in, err := conf.FieldInput("input")
+	if err != nil {
+		return nil, false, err
+	}
+	s = &source{
+		in:        in,
+		trackers:  map[string]*tracker{},
+		connector: connector, processors: processors,
+		run: fmt.Sprintf("~%s/%s/%s", connector, kind, strconv.FormatInt(time.Now().UnixNano(), 36)),
+	}
+	if p, ok := positioners[kind]; ok {
+		s.position = p(connector)
+	}
+	return s, replay, nil
 }
 
 func (s *source) Connect(context.Context) error { return nil }
@@ -94,7 +110,7 @@ func (s *source) ReadBatch(ctx context.Context) (service.MessageBatch, service.A
 			acks = append(acks, st.tracker.deliver(p.Offset, p.last()))
 		}
 		durable = durable || batch.Durable(p.Partition)
-		msgs[i] = withPosition(m, st)
+		msgs[i] = withPosition(m, st, s.processors)
 	}
 	return msgs, func(ctx context.Context, res error) error {
 		// A rejected message of a source that cannot repeat offsets comes back
