@@ -143,14 +143,17 @@ func (a *actor) begin(f *fault) context.Context {
 // end waits until nothing of the step is under way, and buries a process that died.
 func (a *actor) end() {
 	if a.app != nil {
-		for {
-			a.app.mu.Lock()
-			running := a.app.running
-			a.app.mu.Unlock()
-			if !running {
-				break
+		a.app.mu.Lock()
+		var idle chan struct{}
+		if a.app.running {
+			if a.app.idle == nil {
+				a.app.idle = make(chan struct{})
 			}
-			time.Sleep(50 * time.Microsecond)
+			idle = a.app.idle
+		}
+		a.app.mu.Unlock()
+		if idle != nil {
+			<-idle
 		}
 	}
 	a.mu.Lock()
