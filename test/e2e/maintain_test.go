@@ -24,23 +24,28 @@ type maintained struct {
 func TestMaintainCommands(t *testing.T) {
 	d := dev(t)
 	run := func(args ...string) product.Result { return d.binary.Run(t, append([]string{"-C", d.dir}, args...)...) }
+	// A turn of the pipeline takes what has landed until then as one file, so each row is
+	// waited for: with fewer files than a group has there would be nothing to join.
 	for id := range 10 {
 		d.post(t, "upkeep", "", fmt.Appendf(nil, `{"id": %d, "amount": 1}`, id))
+		d.count(t, int64(id)+1, "SELECT count(*) AS n FROM upkeep_scored")
 	}
-	d.count(t, 10, "SELECT count(*) AS n FROM upkeep_scored")
 
 	var dry maintained
 	r := run("table", "maintain", "upkeep_scored", "--dry-run", "--json")
 	if err := json.Unmarshal([]byte(r.Stdout), &dry); err != nil || r.Code != 0 || dry.Workflow != "maintain/shared/upkeep" || len(dry.Tables) != 1 || len(dry.Tables[0].Steps) != 5 {
 		t.Fatalf("exit code %d, %v: %s", r.Code, err, r.Output())
 	}
-	before := dry.Tables[0].After.Version
-	d.Until(t, func() error { // the youngest files are left alone
-		r := run("table", "maintain", "upkeep", "--only", "upkeep_scored", "--steps", "compact,checkpoint")
-		if r.Code != 0 || !strings.Contains(r.Stderr, "compact upkeep_scored: done in") {
-			t.Fatalf("exit code %d: %s", r.Code, r.Output())
+	before := dry.Tables[0].After
+	// The youngest files are left alone. How many of the ten were old enough when enough of
+	// them were is the machine's to say, and no later run need join the rest.
+	d.Until(t, func() error {
+		r := run("table", "maintain", "upkeep", "--only", "upkeep_scored", "--steps", "compact,checkpoint", "--json")
+		var done maintained
+		if err := json.Unmarshal([]byte(r.Stdout), &done); err != nil || r.Code != 0 || !strings.Contains(r.Stderr, "compact upkeep_scored: done in") {
+			t.Fatalf("exit code %d, %v: %s", r.Code, err, r.Output())
 		}
-		if !strings.Contains(r.Stdout, " -> 1 ") {
+		if done.Tables[0].After.Files >= before.Files {
 			return errNotYet
 		}
 		return nil
@@ -53,12 +58,12 @@ func TestMaintainCommands(t *testing.T) {
 	}
 	var joined diff
 	after := lastVersion(t, d, "upkeep_scored")
-	decode(t, d.binary.Must(t, "-C", d.dir, "table", "diff", "upkeep_scored", fmt.Sprint(before), fmt.Sprint(after), "--json"), &joined)
-	if joined.Added.Files != 1 || joined.Added.Rows != 10 || joined.Removed.Rows != 10 || joined.Removed.Files < 2 || len(joined.Commits) == 0 || joined.Commits[0].Operation != "OPTIMIZE" {
-		t.Errorf("diff of %d and %d: %+v", before, after, joined)
+	decode(t, d.binary.Must(t, "-C", d.dir, "table", "diff", "upkeep_scored", fmt.Sprint(before.Version), fmt.Sprint(after), "--json"), &joined)
+	if joined.Added.Files != 1 || joined.Removed.Files < 8 || joined.Added.Rows != joined.Removed.Rows || joined.Added.Rows < 8 || len(joined.Commits) == 0 || joined.Commits[0].Operation != "OPTIMIZE" {
+		t.Errorf("diff of %d and %d: %+v", before.Version, after, joined)
 	}
 
-	if r := run("table", "restore", "upkeep_scored", "0"); r.Code == 0 || !strings.Contains(r.Stdout, "takes out   1 files, 10 rows") {
+	if r := run("table", "restore", "upkeep_scored", "0"); r.Code == 0 || !strings.Contains(r.Stdout, " files, 10 rows") {
 		t.Errorf("without a yes: exit code %d: %s", r.Code, r.Output())
 	}
 	for _, c := range []struct{ to, rows int64 }{{0, 0}, {after, 10}} {
