@@ -9,12 +9,6 @@ import (
 
 	"github.com/redpanda-data/benthos/v4/public/service"
 
-	// The components that connectors may use. Blank imports register them
-	// globally; which of them a connector can name is decided by newEnvironment.
-	_ "github.com/redpanda-data/benthos/v4/public/components/io"
-	_ "github.com/redpanda-data/benthos/v4/public/components/pure"
-	_ "github.com/redpanda-data/connect/v4/public/components/kafka"
-
 	"github.com/tidemill/tidemill/internal/problem"
 )
 
@@ -51,16 +45,6 @@ func New(o Options) (*Engine, error) {
 	}
 	return e, nil
 }
-
-// inputs and outputs are what the free components of this build bring; those
-// under an enterprise licence stay out.
-var (
-	inputs = []string{
-		"batched", "broker", "dynamic", "file", "generate", "http_client", "http_server", "inproc", "kafka", "kafka_franz",
-		"read_until", "sequence", "socket", "socket_server", "stdin", "subprocess", "websocket",
-	}
-	outputs = []string{"drop", "reject"}
-)
 
 // Run runs a connector until its input ends or ctx is cancelled. It then stops
 // taking in, waits up to grace for what is on its way, and returns nil; what

@@ -1,0 +1,69 @@
+package connectors
+
+// The components that connectors may use. Blank imports register them globally;
+// which of them a connector can name is decided by newEnvironment. Left out are
+// those that come under an enterprise licence, those that call language models,
+// and those that need libraries of the system.
+import (
+	_ "github.com/redpanda-data/benthos/v4/public/components/io"
+	_ "github.com/redpanda-data/benthos/v4/public/components/pure"
+	_ "github.com/redpanda-data/benthos/v4/public/components/pure/extended"
+	_ "github.com/redpanda-data/connect/v4/public/components/amqp09"
+	_ "github.com/redpanda-data/connect/v4/public/components/amqp1"
+	_ "github.com/redpanda-data/connect/v4/public/components/avro"
+	_ "github.com/redpanda-data/connect/v4/public/components/aws"
+	_ "github.com/redpanda-data/connect/v4/public/components/azure"
+	_ "github.com/redpanda-data/connect/v4/public/components/beanstalkd"
+	_ "github.com/redpanda-data/connect/v4/public/components/cassandra"
+	_ "github.com/redpanda-data/connect/v4/public/components/cockroachdb"
+	_ "github.com/redpanda-data/connect/v4/public/components/confluent"
+	_ "github.com/redpanda-data/connect/v4/public/components/crypto"
+	_ "github.com/redpanda-data/connect/v4/public/components/elasticsearch/v8"
+	_ "github.com/redpanda-data/connect/v4/public/components/gcp"
+	_ "github.com/redpanda-data/connect/v4/public/components/hdfs"
+	_ "github.com/redpanda-data/connect/v4/public/components/influxdb"
+	_ "github.com/redpanda-data/connect/v4/public/components/io"
+	_ "github.com/redpanda-data/connect/v4/public/components/javascript"
+	_ "github.com/redpanda-data/connect/v4/public/components/kafka"
+	_ "github.com/redpanda-data/connect/v4/public/components/maxmind"
+	_ "github.com/redpanda-data/connect/v4/public/components/memcached"
+	_ "github.com/redpanda-data/connect/v4/public/components/mongodb"
+	_ "github.com/redpanda-data/connect/v4/public/components/mqtt"
+	_ "github.com/redpanda-data/connect/v4/public/components/msgpack"
+	_ "github.com/redpanda-data/connect/v4/public/components/nats"
+	_ "github.com/redpanda-data/connect/v4/public/components/nsq"
+	_ "github.com/redpanda-data/connect/v4/public/components/opensearch"
+	_ "github.com/redpanda-data/connect/v4/public/components/pulsar"
+	_ "github.com/redpanda-data/connect/v4/public/components/questdb"
+	_ "github.com/redpanda-data/connect/v4/public/components/redis"
+	_ "github.com/redpanda-data/connect/v4/public/components/sftp"
+	_ "github.com/redpanda-data/connect/v4/public/components/sql/base"
+	_ "github.com/redpanda-data/connect/v4/public/components/statsd"
+
+	// Drivers of the SQL components.
+	_ "github.com/ClickHouse/clickhouse-go/v2"
+	_ "github.com/go-sql-driver/mysql"
+	_ "github.com/jackc/pgx/v5/stdlib"
+	_ "github.com/lib/pq"
+	_ "github.com/microsoft/go-mssqldb"
+	_ "github.com/sijms/go-ora/v2"
+	_ "github.com/snowflakedb/gosnowflake"
+	_ "github.com/trinodb/trino-go-client/trino"
+	_ "modernc.org/sqlite"
+)
+
+// inputs are those of the components above that come under a free licence (Apache
+// 2.0 or MIT); a connector may use them. Some of the packages bring others as well.
+var inputs = []string{
+	"amqp_0_9", "amqp_1", "aws_cloudwatch_logs", "aws_kinesis", "aws_s3", "aws_sqs", "azure_blob_storage",
+	"azure_cosmosdb", "azure_queue_storage", "azure_table_storage", "batched", "beanstalkd", "broker",
+	"cassandra", "cockroachdb_changefeed", "csv", "dynamic", "file", "gcp_bigquery_select", "gcp_cloud_storage",
+	"gcp_pubsub", "generate", "hdfs", "http_client", "http_server", "inproc", "kafka", "kafka_franz", "mongodb",
+	"mqtt", "nats", "nats_jetstream", "nats_kv", "nats_stream", "nsq", "parquet", "pulsar", "read_until",
+	"redis_list", "redis_pubsub", "redis_scan", "redis_streams", "schema_registry", "sequence", "sftp", "socket",
+	"socket_server", "sql_raw", "sql_select", "stdin", "subprocess", "websocket",
+}
+
+// outputs are what a connector may name beside `lakehouse`, to be rid of messages.
+var outputs = []string{"drop", "reject"}
+
