@@ -66,4 +66,3 @@ var inputs = []string{
 
 // outputs are what a connector may name beside `lakehouse`, to be rid of messages.
 var outputs = []string{"drop", "reject"}
-

@@ -2,6 +2,7 @@ package connectors
 
 import (
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/tidemill/tidemill/contract"
@@ -13,9 +14,13 @@ func TestExamplesLint(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	files, err := filepath.Glob("../examples/*/connectors/*.yaml")
-	if err != nil || len(files) < 7 {
-		t.Fatalf("found %d examples, %v", len(files), err)
+	var files []string
+	for _, at := range []string{"../examples/connectors/*.yaml", "../examples/*/connectors/*.yaml"} {
+		found, err := filepath.Glob(at)
+		if err != nil || len(found) == 0 {
+			t.Fatalf("%s: found %d examples, %v", at, len(found), err)
+		}
+		files = append(files, found...)
 	}
 	seen := map[string]bool{}
 	for _, file := range files {
@@ -39,8 +44,13 @@ func TestExamplesLint(t *testing.T) {
 		seen[c.Input] = true
 	}
 	// Inputs with a page in docs/connectors have an example.
-	for _, input := range []string{"file", "generate", "http_server", "kafka_franz", "host_metrics"} {
-		if !seen[input] {
+	pages, err := filepath.Glob("../docs/connectors/*.md")
+	if err != nil || len(pages) < 6 {
+		t.Fatalf("found %d pages, %v", len(pages), err)
+	}
+	for _, page := range pages {
+		input := strings.TrimSuffix(filepath.Base(page), ".md")
+		if input != "README" && !seen[input] {
 			t.Errorf("no example reads from %s", input)
 		}
 	}
