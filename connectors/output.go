@@ -9,8 +9,6 @@ import (
 	"time"
 
 	"github.com/apache/arrow/go/v17/arrow"
-	"github.com/apache/arrow/go/v17/arrow/array"
-	"github.com/apache/arrow/go/v17/arrow/compute"
 	"github.com/apache/arrow/go/v17/arrow/memory"
 	"github.com/redpanda-data/benthos/v4/public/service"
 
@@ -362,18 +360,8 @@ func without(ctx context.Context, rec arrow.Record, runs []batch.Run, claims bat
 		rec.Retain()
 		return rec, runs, nil
 	}
-	b := array.NewInt32Builder(memory.DefaultAllocator)
-	defer b.Release()
-	b.AppendValues(keep, nil)
-	indices := b.NewArray()
-	defer indices.Release()
-	in := compute.NewDatumWithoutOwning(rec)
-	at := compute.NewDatumWithoutOwning(indices)
-	out, err := compute.Take(ctx, *compute.DefaultTakeOptions(), in, at)
-	if err != nil {
-		return nil, nil, fmt.Errorf("leave out rows: %w", err)
-	}
-	return out.(*compute.RecordDatum).Value, kept, nil
+	out, err := pick(ctx, rec, keep)
+	return out, kept, err
 }
 
 func (o *output) Close(context.Context) error { return nil }
