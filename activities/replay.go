@@ -100,7 +100,7 @@ func (a *Activities) Replay(ctx context.Context, in ReplayInput) (res ReplayResu
 	stop := heartbeats(ctx)
 	defer stop()
 	s := &state{name: shared.name, contract: shared.contract}
-	defer func() { err = errors.Join(err, s.closeScorer()) }()
+	defer s.closeAfter(&err)
 	if err := a.open(ctx, s); err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
 			return res, nil // nothing has come in yet

@@ -59,7 +59,7 @@ func (a *Activities) Rescore(ctx context.Context, in RescoreInput) (res RescoreR
 	defer stop()
 	// A state of its own: turns need not wait, and its model's process ends with it.
 	s := &state{name: shared.name, contract: shared.contract}
-	defer func() { err = errors.Join(err, s.closeScorer()) }()
+	defer s.closeAfter(&err)
 	if err := a.open(ctx, s); err != nil {
 		return res, err
 	}
