@@ -123,6 +123,9 @@ func wrapInput(c *Config, in *yaml.Node, processors bool) {
 		// Benthos' own default is one path for all, which only one connector could have.
 		setScalar(conf, "ws_path", httpPath(conf)+"/ws", "!!str")
 	}
+	if kind == "redis_streams" && conf != nil && conf.Kind == yaml.MappingNode && child(conf, "consumer_group") == nil {
+		setScalar(conf, "consumer_group", "tidemill-"+c.Name, "!!str") // two connectors would share one group's entries
+	}
 	switch {
 	case kind == "file" && child(conf, "codec") == nil:
 		numberLines(conf, processors)
