@@ -123,6 +123,10 @@ func wrapInput(c *Config, in *yaml.Node, processors bool) {
 		// Benthos' own default is one path for all, which only one connector could have.
 		setScalar(conf, "ws_path", httpPath(conf)+"/ws", "!!str")
 	}
+	if resumed[kind] && conf != nil && conf.Kind == yaml.MappingNode {
+		setScalar(conf, ownerConnector, c.Name, "!!str")
+		setScalar(conf, ownerTable, c.Table, "!!str")
+	}
 	switch {
 	case kind == "file" && child(conf, "codec") == nil:
 		numberLines(conf, processors)

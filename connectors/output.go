@@ -187,7 +187,9 @@ type decoded struct {
 	// mixed are the offsets that several rows share: some of them may be in
 	// one table and some in the other.
 	mixed batch.Claims
-	bytes int64
+	// cursors are the last ones of the messages, by partition.
+	cursors map[string]lakehouse.Cursor
+	bytes   int64
 }
 
 // elsewhere returns what another table has of rows that are alone at their
@@ -250,6 +252,12 @@ func (o *output) decode(dec *decode.Decoder, msgs service.MessageBatch) (d decod
 		if st.tracker != nil {
 			d.settled[st.Partition] = st.tracker
 		}
+		if st.cursor.Text != "" && st.cursor.Offset >= d.cursors[st.Partition].Offset {
+			if d.cursors == nil {
+				d.cursors = map[string]lakehouse.Cursor{}
+			}
+			d.cursors[st.Partition] = st.cursor
+		}
 		d.bytes += int64(len(data))
 		n++
 	}
@@ -300,7 +308,7 @@ func (o *output) land(ctx context.Context, d decoded, out *Outcome) error {
 	if rec.NumRows() == 0 {
 		return nil
 	}
-	done, err := l.Landed.Append(ctx, lakehouse.Append{Record: rec, Runs: runs, Settled: d.settled.claims})
+	done, err := l.Landed.Append(ctx, lakehouse.Append{Record: rec, Runs: runs, Settled: d.settled.claims, Cursors: d.cursors})
 	if err != nil {
 		return fmt.Errorf("land in %s: %w", o.table, err)
 	}
@@ -344,7 +352,7 @@ func (o *output) quarantineRows(ctx context.Context, d decoded, out *Outcome) er
 	}
 	rec := quarantine.Record(memory.DefaultAllocator, time.Now(), rows)
 	defer rec.Release()
-	done, err := l.Quarantine.Append(ctx, lakehouse.Append{Record: rec, Runs: runs, Settled: d.settled.claims})
+	done, err := l.Quarantine.Append(ctx, lakehouse.Append{Record: rec, Runs: runs, Settled: d.settled.claims, Cursors: d.cursors})
 	if err != nil {
 		return fmt.Errorf("quarantine rows of %s: %w", o.table, err)
 	}

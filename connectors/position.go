@@ -10,6 +10,7 @@ import (
 	"github.com/redpanda-data/benthos/v4/public/service"
 
 	"github.com/tidemill/tidemill/internal/batch"
+	"github.com/tidemill/tidemill/lakehouse"
 )
 
 // Position says where in its source a message stands.
@@ -18,6 +19,11 @@ type Position struct {
 	Offset    int64  // of the message, or of its first row when PerRow
 	PerRow    bool   // each row of the message has an offset of its own, counted from Offset
 	Rows      int64  // offsets the message covers when PerRow and known before decoding; 0: one
+	// Cursor, if not empty, is from where the source can go on behind this message, for
+	// sources that have no offsets to go on from: a page token, a last key. It is kept in
+	// the table's log with the rows; see [resumer]. Offsets of such a partition begin at
+	// 0, and Rows must be known.
+	Cursor string
 }
 
 // last is the highest offset that the message is known to cover before it is decoded.
@@ -138,6 +144,7 @@ type (
 type stamped struct {
 	Position
 	tracker *tracker
+	cursor  lakehouse.Cursor // the last one that the partition had, up to this message
 }
 
 // positionMeta is the metadata that has the position of a message on its way

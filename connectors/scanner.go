@@ -113,7 +113,7 @@ func (r *rowsReader) NextBatch(context.Context) (service.MessageBatch, error) {
 }
 
 func (r *rowsReader) message(data []byte, p Position) *service.Message {
-	return service.NewMessageWithContext(context.WithValue(context.Background(), scanKey{}, p), data)
+	return positioned(data, p)
 }
 
 func (r *rowsReader) Close(context.Context) error { return r.src.Close() }

@@ -10,6 +10,7 @@ import (
 	"github.com/redpanda-data/benthos/v4/public/service"
 
 	"github.com/tidemill/tidemill/internal/batch"
+	"github.com/tidemill/tidemill/lakehouse"
 )
 
 // sourceInput is the name of the input that wraps the user's own.
@@ -32,7 +33,8 @@ type source struct {
 	in        *service.OwnedInput
 	position  Positioner // nil: every message is numbered for this run only
 	trackers  map[string]*tracker
-	run       string // partition of messages without a position
+	cursors   map[string]lakehouse.Cursor // the last, by partition
+	run       string                      // partition of messages without a position
 	next      int64
 	connector string
 
@@ -75,6 +77,7 @@ func openSource(conf *service.ParsedConfig) (s *source, replay bool, err error) 
 	s = &source{
 		in:        in,
 		trackers:  map[string]*tracker{},
+		cursors:   map[string]lakehouse.Cursor{},
 		connector: connector, processors: processors,
 		run: fmt.Sprintf("~%s/%s/%s", connector, kind, strconv.FormatInt(time.Now().UnixNano(), 36)),
 	}
@@ -104,7 +107,7 @@ func (s *source) ReadBatch(ctx context.Context) (service.MessageBatch, service.A
 			p = Position{Partition: s.run, Offset: s.next}
 			s.next++
 		}
-		st := &stamped{Position: p}
+		st := &stamped{Position: p, cursor: s.cursor(p)}
 		if !batch.Keyed(p.Partition) {
 			st.tracker = s.tracker(p.Partition)
 			acks = append(acks, st.tracker.deliver(p.Offset, p.last()))
@@ -122,6 +125,17 @@ func (s *source) ReadBatch(ctx context.Context) (service.MessageBatch, service.A
 		}
 		return ack(ctx, res)
 	}, nil
+}
+
+// cursor returns the cursor that goes with a message: its own, or the last one before it,
+// so that one whose message a processor drops comes in with the next.
+func (s *source) cursor(p Position) lakehouse.Cursor {
+	if p.Cursor == "" {
+		return s.cursors[p.Partition]
+	}
+	c := lakehouse.Cursor{Offset: p.last(), Text: p.Cursor}
+	s.cursors[p.Partition] = c
+	return c
 }
 
 func (s *source) tracker(partition string) *tracker {
