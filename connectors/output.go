@@ -15,6 +15,7 @@ import (
 	"github.com/redpanda-data/benthos/v4/public/service"
 
 	"github.com/tidemill/tidemill/connectors/decode"
+	"github.com/tidemill/tidemill/connectors/position"
 	"github.com/tidemill/tidemill/contract"
 	"github.com/tidemill/tidemill/internal/batch"
 	"github.com/tidemill/tidemill/lakehouse"
@@ -238,19 +239,19 @@ func (o *output) decode(dec *decode.Decoder, msgs service.MessageBatch) (d decod
 		before := dec.Rows() + dec.Bad()
 		if err := m.GetError(); err != nil {
 			failed = append(failed, decode.BadRow{
-				Partition: st.Partition, Offset: st.Offset, Raw: data, Class: quarantine.ClassDecode, Rule: "processor_failed",
+				Partition: st.Partition, Offset: st.Offset, Void: st.Void, Raw: data, Class: quarantine.ClassDecode, Rule: "processor_failed",
 				Message: "a processor of the connector failed: " + err.Error(),
 			})
-		} else if err := dec.Message(data, decode.Position{Partition: st.Partition, First: st.Offset, PerRow: st.PerRow}); err != nil {
+		} else if err := dec.Message(data, decode.Position{Partition: st.Partition, First: st.Offset, PerRow: st.PerRow, Void: st.Void}); err != nil {
 			break // the record is full
 		}
-		last := st.last()
+		last := st.Last()
 		if rows := int64(dec.Rows() + dec.Bad() - before); st.PerRow {
 			last = max(last, st.Offset+rows-1)
 		}
 		reached[st.Partition] = reach{last, st}
-		if st.tracker != nil {
-			d.settled[st.Partition] = st.tracker
+		if st.settled != nil {
+			d.settled[st.Partition] = st.settled
 		}
 		if st.cursor.Text != "" && st.cursor.Offset >= d.cursors[st.Partition].Offset {
 			if d.cursors == nil {
@@ -329,7 +330,7 @@ func (o *output) quarantineRows(ctx context.Context, d decoded, out *Outcome) er
 	rows := make([]quarantine.Row, 0, len(d.bad))
 	var at, runs []batch.Run
 	for _, b := range d.bad {
-		at = append(at, batch.Run{Partition: b.Partition, First: b.Offset, Rows: 1})
+		at = append(at, batch.Run{Partition: b.Partition, First: b.Offset, Rows: 1, Void: b.Void})
 	}
 	known := d.elsewhere(l.Landed, at)
 	for p, s := range known {
@@ -386,8 +387,8 @@ func without(ctx context.Context, rec arrow.Record, runs []batch.Run, claims bat
 
 func (o *output) Close(context.Context) error { return nil }
 
-// settledSpans are the trackers of the partitions that a batch has messages of.
-type settledSpans map[string]*tracker
+// settledSpans say what is settled of the partitions that a batch has messages of.
+type settledSpans map[string]position.Settler
 
 func (s settledSpans) claims() batch.Claims {
 	c := make(batch.Claims, len(s))

@@ -76,6 +76,22 @@ func TestTrackerKeepsLargeGapsOpen(t *testing.T) {
 	}
 }
 
+// TestTrackerOfASparseSource: what the source says nothing of stays open, however
+// small, and what it calls void is settled with the message behind it, however large.
+func TestTrackerOfASparseSource(t *testing.T) {
+	tr := &tracker{sparse: true}
+	first := tr.deliver(10, 10)
+	tr.deliver(12, 12)()
+	first()
+	if got := tr.Settled(); len(got) != 2 || got[0] != (batch.Interval{First: 10, Last: 10}) || got[1] != (batch.Interval{First: 12, Last: 12}) {
+		t.Fatalf("11 may still come; settled %v", got)
+	}
+	tr.deliver(13, 5_000_000)()
+	if got := tr.Settled(); len(got) != 2 || got[1] != (batch.Interval{First: 12, Last: 5_000_000}) {
+		t.Fatalf("nothing lies between 12 and 5,000,000; settled %v", got)
+	}
+}
+
 // A file that has grown is read again in larger blocks: what is new in one is
 // open until that block is acked, however early the next one is.
 func TestTrackerKeepsTheRestOfALargerBlockOpen(t *testing.T) {

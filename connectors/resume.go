@@ -68,18 +68,3 @@ func (r *resumer) at(ctx context.Context, partition string) (s standing, err err
 	s.Cursor, s.Found, s.In, err = lakehouse.ResumeAt(ctx, r.connector+"/"+partition, l.Landed, l.Quarantine)
 	return s, err
 }
-
-// positioned makes a message that knows its position. The wrapper puts the
-// connector's name in front of the partition.
-func positioned(data []byte, p Position) *service.Message {
-	return service.NewMessageWithContext(context.WithValue(context.Background(), scanKey{}, p), data)
-}
-
-// ownPositioner trusts the positions that inputs of ours give.
-func ownPositioner(connector string) Positioner {
-	return positionFunc(func(m *service.Message) (Position, bool) {
-		p, ok := scanned(m)
-		p.Partition = connector + "/" + p.Partition
-		return p, ok
-	})
-}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/redpanda-data/benthos/v4/public/service"
 
+	"github.com/tidemill/tidemill/connectors/position"
 	"github.com/tidemill/tidemill/lakehouse/objstore/mem"
 )
 
@@ -56,9 +57,9 @@ func (p *pages) ReadBatch(context.Context) (service.MessageBatch, service.AckFun
 		}
 		id := p.next
 		if id%11 == 3 {
-			b = append(b, positioned(fmt.Appendf(nil, `{"id":"bad %d"}`, id), at))
+			b = append(b, position.Stamp(service.NewMessage(fmt.Appendf(nil, `{"id":"bad %d"}`, id)), at))
 		} else {
-			b = append(b, positioned(fmt.Appendf(nil, `{"id":%d}`, id), at))
+			b = append(b, position.Stamp(service.NewMessage(fmt.Appendf(nil, `{"id":%d}`, id)), at))
 		}
 		p.next++
 	}
@@ -72,11 +73,8 @@ func (p *pages) Close(context.Context) error { return nil }
 // both tables or are dropped on their way, a page's last one too. Each process goes on
 // where the log says, never far back, and every row is in once.
 func TestResume(t *testing.T) {
-	resumed["pages"], positioners["pages"] = true, ownPositioner
-	t.Cleanup(func() {
-		delete(resumed, "pages")
-		delete(positioners, "pages")
-	})
+	resumed["pages"] = true
+	t.Cleanup(func() { delete(resumed, "pages") })
 	store := mem.New()
 	var began []int
 	for end := 7; end < pagesOfAll+14; end += 7 {

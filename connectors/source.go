@@ -5,10 +5,12 @@ import (
 	"fmt"
 	"reflect"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/redpanda-data/benthos/v4/public/service"
 
+	"github.com/tidemill/tidemill/connectors/position"
 	"github.com/tidemill/tidemill/internal/batch"
 	"github.com/tidemill/tidemill/lakehouse"
 )
@@ -34,6 +36,7 @@ type source struct {
 	position  Positioner // nil: every message is numbered for this run only
 	trackers  map[string]*tracker
 	cursors   map[string]lakehouse.Cursor // the last, by partition
+	names     map[string]string           // of the partitions that the input stamps, see named
 	run       string                      // partition of messages without a position
 	next      int64
 	connector string
@@ -78,6 +81,7 @@ func openSource(conf *service.ParsedConfig) (s *source, replay bool, err error) 
 		in:        in,
 		trackers:  map[string]*tracker{},
 		cursors:   map[string]lakehouse.Cursor{},
+		names:     map[string]string{},
 		connector: connector, processors: processors,
 		run: fmt.Sprintf("~%s/%s/%s", connector, kind, strconv.FormatInt(time.Now().UnixNano(), 36)),
 	}
@@ -99,18 +103,21 @@ func (s *source) ReadBatch(ctx context.Context) (service.MessageBatch, service.A
 	acks := make([]func(), 0, len(msgs))
 	durable := false
 	for i, m := range msgs {
-		p, ok := Position{}, false
-		if s.position != nil {
+		p, ok := position.Of(m)
+		if ok {
+			p.Partition = s.named(p.Partition)
+		} else if s.position != nil {
 			p, ok = s.position.Position(m)
 		}
 		if !ok {
 			p = Position{Partition: s.run, Offset: s.next}
 			s.next++
 		}
-		st := &stamped{Position: p, cursor: s.cursor(p)}
-		if !batch.Keyed(p.Partition) {
-			st.tracker = s.tracker(p.Partition)
-			acks = append(acks, st.tracker.deliver(p.Offset, p.last()))
+		st := &stamped{Position: p, settled: p.Settler, cursor: s.cursor(p)}
+		if p.Settler == nil && !batch.Keyed(p.Partition) {
+			t := s.tracker(p)
+			st.settled = t
+			acks = append(acks, t.deliver(p.Offset-p.Void, p.Last()))
 		}
 		durable = durable || batch.Durable(p.Partition)
 		msgs[i] = withPosition(m, st, s.processors)
@@ -133,16 +140,34 @@ func (s *source) cursor(p Position) lakehouse.Cursor {
 	if p.Cursor == "" {
 		return s.cursors[p.Partition]
 	}
-	c := lakehouse.Cursor{Offset: p.last(), Text: p.Cursor}
+	c := lakehouse.Cursor{Offset: p.Last(), Text: p.Cursor}
 	s.cursors[p.Partition] = c
 	return c
 }
 
-func (s *source) tracker(partition string) *tracker {
-	t, ok := s.trackers[partition]
+// named puts the connector's name before the partition that an input stamped on a
+// message, behind the mark that batch.Durable and batch.Keyed look for.
+func (s *source) named(partition string) string {
+	n, ok := s.names[partition]
 	if !ok {
-		t = &tracker{}
-		s.trackers[partition] = t
+		mark := ""
+		if strings.HasPrefix(partition, "~") || strings.HasPrefix(partition, "#") {
+			mark = partition[:1]
+		}
+		n = mark + s.connector + "/" + partition[len(mark):]
+		if mark == "#" { // a key comes once or twice
+			return n
+		}
+		s.names[partition] = n
+	}
+	return n
+}
+
+func (s *source) tracker(p Position) *tracker {
+	t, ok := s.trackers[p.Partition]
+	if !ok {
+		t = &tracker{sparse: p.Sparse}
+		s.trackers[p.Partition] = t
 	}
 	return t
 }

@@ -37,6 +37,16 @@
 //     from 0.) Spans that have grown together leave the upper one's txn behind; it stays
 //     true.
 //
+// A source's numbers may have gaps (entry ids, log sequence numbers). Where it vouches
+// that no row has, or will ever have, the offsets right before a row's, these come in
+// with the row (batch.Run's Void), so that such a partition, too, is a few intervals
+// in the log and in memory. It is enough to be careful in one place: whether a row is in is
+// asked of its own offset, never of the void ones before it. So what is said to be in is
+// always the offsets of rows that are, and offsets that no row has; that two readers say
+// it of different stretches, before or after a restart, changes nothing. A reader that
+// cannot know what lies before a row says nothing, and the row is an interval by itself
+// until the source's word (below) closes the gap.
+//
 // Most batches extend a span. One that overtook another is only in its tag until the gap
 // is closed. Gaps that never close, since a source skips offsets or a user's processor
 // dropped rows, are closed by the source side's word ([Append].Settled): it makes

@@ -172,7 +172,7 @@ func (p *positions) filter(runs []batch.Run, now time.Time) (keep []int32, kept 
 			again := !goesOn && seen[r.Partition].Contains(off)
 			if !again && !in.Contains(off) {
 				keep = append(keep, row)
-				kept = batch.AppendRun(kept, batch.Run{Partition: r.Partition, First: off, Rows: 1, PerRow: r.PerRow})
+				kept = batch.AppendRun(kept, r.Row(i))
 			}
 			prev, begun = before{off, again}, true
 			row++
