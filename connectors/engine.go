@@ -39,6 +39,7 @@ func New(o Options) (*Engine, error) {
 		env.RegisterBatchOutput("lakehouse", lakehouseSpec(), newOutput(o.Tables)),
 		env.RegisterBatchInput(sourceInput, sourceSpec(), newSource),
 		env.RegisterBatchInput("host_metrics", hostMetricsSpec(), newHostMetrics),
+		env.RegisterBatchInput(postgresChanges, postgresChangesSpec(), newPostgresChanges(o.Tables, e.log)),
 		env.RegisterBatchScannerCreator(rowsScanner, rowsScannerSpec(), newRowsScanner),
 	); err != nil {
 		return nil, fmt.Errorf("register components: %w", err)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -211,6 +212,18 @@ func (d decoded) elsewhere(other *lakehouse.Appender, runs []batch.Run) batch.Cl
 	return out
 }
 
+// aside returns the cursors that may go with the rows that did not decode, whose commit comes
+// first: not those of partitions of which some of an offset's rows are yet to land.
+func (d decoded) aside() map[string]lakehouse.Cursor {
+	out := maps.Clone(d.cursors)
+	for _, r := range d.runs {
+		if len(d.mixed[r.Partition]) > 0 {
+			delete(out, r.Partition)
+		}
+	}
+	return out
+}
+
 // decode takes messages from the front of a batch, as many as one record
 // holds, and returns how many it took.
 func (o *output) decode(dec *decode.Decoder, msgs service.MessageBatch) (d decoded, n int, err error) {
@@ -353,7 +366,7 @@ func (o *output) quarantineRows(ctx context.Context, d decoded, out *Outcome) er
 	}
 	rec := quarantine.Record(memory.DefaultAllocator, time.Now(), rows)
 	defer rec.Release()
-	done, err := l.Quarantine.Append(ctx, lakehouse.Append{Record: rec, Runs: runs, Settled: d.settled.claims, Cursors: d.cursors})
+	done, err := l.Quarantine.Append(ctx, lakehouse.Append{Record: rec, Runs: runs, Settled: d.settled.claims, Cursors: d.aside()})
 	if err != nil {
 		return fmt.Errorf("quarantine rows of %s: %w", o.table, err)
 	}

@@ -13,7 +13,7 @@ import (
 
 // resumed lists the inputs of ours that go on where the table's log says. Their
 // config is told whose they are, in the fields of resumeFields.
-var resumed = map[string]bool{}
+var resumed = map[string]bool{postgresChanges: true}
 
 // Fields that a connector file does not have: they are filled in before it runs.
 const (
