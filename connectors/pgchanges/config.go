@@ -31,6 +31,8 @@ type Config struct {
 	// At returns how far a partition has come in the table's log; see package
 	// connectors' resumer.
 	At func(ctx context.Context, partition string) (Standing, error)
+
+	room int64 // changes of a transaction that have offsets before the next commit's; tests have fewer
 }
 
 // Standing is how far a partition has come in the table's log.
@@ -60,6 +62,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.BatchRows <= 0 {
 		c.BatchRows = defaultBatchRows
+	}
+	if c.room == 0 {
+		c.room = roomy
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)

@@ -239,7 +239,7 @@ func (r *reading) before() int64 {
 			return min(v.Last, first-1)
 		}
 	}
-	return first-1
+	return -1
 }
 
 // quoteName is a publication's name in the options of START_REPLICATION: an identifier in

@@ -20,6 +20,28 @@ import (
 	"github.com/tidemill/tidemill/internal/testserver"
 )
 
+// TestPostgres runs all that needs a server on one.
+func TestPostgres(t *testing.T) {
+	p := testserver.StartPostgres(t)
+	for _, c := range []struct {
+		name string
+		test func(*testing.T, *testserver.Postgres)
+	}{
+		{"Replay", testReplay},
+		{"SnapshotCutEverywhere", testSnapshotCutEverywhere},
+		{"Types", testTypes},
+		{"OldAndUnchanged", testOldAndUnchanged},
+		{"InTheWay", testInTheWay},
+		{"SlotIsGone", testSlotIsGone},
+		{"LargeTransaction", testLargeTransaction},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			dropSlots(t, p)
+			c.test(t, p)
+		})
+	}
+}
+
 // lake stands in for the table: what has landed, and what its log says of it.
 type lake struct {
 	mu      sync.Mutex
@@ -216,6 +238,11 @@ func (w *writer) check(l *lake) {
 func anewTable(t *testing.T, p *testserver.Postgres) {
 	t.Helper()
 	p.Exec(t, "DROP TABLE IF EXISTS orders CASCADE", "DROP PUBLICATION IF EXISTS orders", "CREATE TABLE orders (id int8 PRIMARY KEY, rev int8)")
+	dropSlots(t, p)
+}
+
+func dropSlots(t *testing.T, p *testserver.Postgres) {
+	t.Helper()
 	conn := p.Connect(t)
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
@@ -309,10 +336,9 @@ func live(t *testing.T, c Config, l *lake, r *rand.Rand) {
 	}
 }
 
-// TestReplay: while a writer goes on, processes read and die at any moment, in the
+// testReplay: while a writer goes on, processes read and die at any moment, in the
 // snapshot and after it. Every change is there once.
-func TestReplay(t *testing.T) {
-	p := testserver.StartPostgres(t)
+func testReplay(t *testing.T, p *testserver.Postgres) {
 	for seed := range uint64(4) {
 		anewTable(t, p)
 		w, l := newWriter(t, p, seed), newLake()
@@ -347,10 +373,9 @@ func TestReplay(t *testing.T) {
 	}
 }
 
-// TestSnapshotCutEverywhere: the process dies before and after each page has landed, and the
+// testSnapshotCutEverywhere: the process dies before and after each page has landed, and the
 // rows change in between.
-func TestSnapshotCutEverywhere(t *testing.T) {
-	p := testserver.StartPostgres(t)
+func testSnapshotCutEverywhere(t *testing.T, p *testserver.Postgres) {
 	const pages = 6
 	for cut := range pages {
 		for _, landed := range []bool{false, true} {

@@ -275,11 +275,11 @@ func (s *stream) change(relation uint32, op Op, row, old *pglogrepl.TupleData, k
 		return nil
 	}
 	at := Row{Partition: s.partition, Offset: offsetOf(s.at.lsn) + index, Sparse: true, Rows: 1}
-	if index < roomy {
+	if index < s.c.room {
 		at.Void = max(at.Offset-s.last-1, 0)
 		s.last = max(s.last, at.Offset)
 	} else {
-		at.Partition, at.Offset, at.Sparse = fmt.Sprintf("%s/tx/%X", s.partition, uint64(s.at.lsn)), index-roomy, false
+		at.Partition, at.Offset, at.Sparse = fmt.Sprintf("%s/tx/%X", s.partition, uint64(s.at.lsn)), index-s.c.room, false
 	}
 	at.Data = s.types.change(nil, r, op, s.at, index, row, old, keyOnly)
 	s.rows = append(s.rows, at)
