@@ -101,7 +101,7 @@ var nested = map[string]bool{"broker": true, "sequence": true}
 
 // replayed lists the inputs whose own replaying of rejected messages is
 // switched off, because the wrapper replays them under the positions they had.
-var replayed = map[string]bool{"file": true, "generate": true, "kafka_franz": true, "kafka": true}
+var replayed = map[string]bool{"file": true, "generate": true, "kafka_franz": true, "kafka": true, "nats_jetstream": true, "redis_streams": true}
 
 func wrapInput(c *Config, in *yaml.Node, processors bool) {
 	own := child(in, "processors")

@@ -9,6 +9,8 @@ import (
 
 	"github.com/redpanda-data/benthos/v4/public/service"
 
+	"github.com/tidemill/tidemill/connectors/jetstream"
+	"github.com/tidemill/tidemill/connectors/redisstream"
 	"github.com/tidemill/tidemill/internal/problem"
 )
 
@@ -39,6 +41,8 @@ func New(o Options) (*Engine, error) {
 		env.RegisterBatchOutput("lakehouse", lakehouseSpec(), newOutput(o.Tables)),
 		env.RegisterBatchInput(sourceInput, sourceSpec(), newSource),
 		env.RegisterBatchInput("host_metrics", hostMetricsSpec(), newHostMetrics),
+		env.RegisterBatchInput("redis_streams", redisstream.Spec(), redisstream.New),
+		env.RegisterBatchInput("nats_jetstream", jetstream.Spec(), jetstream.New),
 		env.RegisterBatchScannerCreator(rowsScanner, rowsScannerSpec(), newRowsScanner),
 	); err != nil {
 		return nil, fmt.Errorf("register components: %w", err)
