@@ -102,7 +102,7 @@ func parse(conf *service.ParsedConfig) (c config, err error) {
 	c.maxPending, c.limit = f.num("max_ack_pending"), f.num("limit")
 	c.ackWait, err = conf.FieldDuration("ack_wait")
 	f.errs = append(f.errs, err)
-	c.options = []nats.Option{nats.Name("tidemill"), nats.MaxReconnects(f.num("max_reconnects")), nats.RetryOnFailedConnect(false)}
+	c.options = []nats.Option{nats.Name("tidemill"), nats.MaxReconnects(f.num("max_reconnects")), nats.ReconnectWait(500 * time.Millisecond)}
 	tlsConf, useTLS, err := conf.FieldTLSToggled("tls")
 	f.errs = append(f.errs, err)
 	if useTLS {

@@ -100,6 +100,9 @@ func (i *input) start(ctx context.Context, s *session) error {
 	if err != nil {
 		return fmt.Errorf("state of consumer %s: %w", s.consumer.CachedInfo().Name, err)
 	}
+	if info.Config.AckPolicy != jetstream.AckExplicitPolicy {
+		return fmt.Errorf("consumer %s has the ack policy %s, under which messages count as done before they have landed; it must be explicit: delete it, or name another in durable", info.Name, info.Config.AckPolicy)
+	}
 	s.partition = partition(stream.CachedInfo(), info)
 	if s.floor = i.floors[s.partition]; s.floor == nil {
 		s.floor = &position.Floor{}

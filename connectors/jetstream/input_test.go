@@ -189,6 +189,36 @@ func TestShares(t *testing.T) {
 	}
 }
 
+// TestRefusesConsumers: those that say of messages that they are done before they are.
+func TestRefusesConsumers(t *testing.T) {
+	w := newWorld(t)
+	for name, c := range map[string]jetstream.ConsumerConfig{
+		"explicit": {Durable: "none", AckPolicy: jetstream.AckNonePolicy},
+		"push":     {Durable: "push", AckPolicy: jetstream.AckExplicitPolicy, DeliverSubject: "d"},
+	} {
+		var err error
+		if c.DeliverSubject == "" {
+			_, err = w.js.CreateConsumer(t.Context(), "S", c)
+		} else {
+			_, err = w.js.CreatePushConsumer(t.Context(), "S", c)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		conf, err := Spec().ParseYAML(fmt.Sprintf("urls: [%s]\nstream: S\ndurable: %s", w.n.URL(), c.Durable), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		i, err := open(conf, service.MockResources().Logger())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := i.Connect(t.Context()); err == nil || !strings.Contains(err.Error(), name) || !strings.Contains(err.Error(), "name another in durable") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 // TestServerForgets: a restarted server has lost the consumer without a name, and a
 // stream that is made anew is another source.
 func TestServerForgets(t *testing.T) {

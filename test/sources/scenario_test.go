@@ -131,10 +131,14 @@ func eventually(t *testing.T, what string, try func(context.Context) error) {
 	defer cancel()
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
+	var err error // the last that is not of the deadline
 	for {
-		err := try(ctx)
-		if err == nil {
+		now := try(ctx)
+		if now == nil {
 			return
+		}
+		if ctx.Err() == nil {
+			err = now
 		}
 		select {
 		case <-ctx.Done():
