@@ -1,19 +1,26 @@
 package testserver
 
 import (
+	"bytes"
+	"io"
+	"log"
 	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"testing"
 )
 
 // Kinesis is a running kinesalite, which speaks AWS Kinesis' protocol, and dynalite,
-// which speaks DynamoDB's: readers keep there what they have read.
+// which speaks DynamoDB's: readers keep there how far they have read.
 type Kinesis struct {
 	*Process
-	Addr   string   // host:port of Kinesis
-	Dynamo *Process // DynamoDB
+	Addr   string // host:port of Kinesis
+	inner  string // of kinesalite itself, see byName
 	dynamo string
 	dir    string
 	bin    string
@@ -27,21 +34,43 @@ func StartKinesis(tb testing.TB) *Kinesis {
 	if dir == "" {
 		dir = filepath.Join(moduleRoot(tb), "tools", "kinesalite")
 	}
-	k := &Kinesis{Addr: Addr(FreePort(tb)), dynamo: Addr(FreePort(tb)), dir: tb.TempDir(), bin: filepath.Join(dir, "node_modules", ".bin")}
+	k := &Kinesis{inner: Addr(FreePort(tb)), dynamo: Addr(FreePort(tb)), dir: tb.TempDir(), bin: filepath.Join(dir, "node_modules", ".bin")}
 	for _, name := range []string{"kinesalite", "dynalite"} {
 		if _, err := os.Stat(filepath.Join(k.bin, name)); err != nil {
 			Missing(tb, "no %s in %s; install it with: npm install --prefix tools/kinesalite, after copying .ci/kinesalite/package.json there", name, dir)
 		}
 	}
-	k.Dynamo = k.run(tb, "dynalite", k.dynamo, "--createTableMs", "10", "--deleteTableMs", "10")
+	k.run(tb, "dynalite", k.dynamo, "--createTableMs", "10", "--deleteTableMs", "10")
 	k.Start(tb)
+	front := httptest.NewServer(byName(k.inner))
+	tb.Cleanup(front.Close)
+	k.Addr = front.Listener.Addr().String()
 	return k
+}
+
+var streamARN = regexp.MustCompile(`"StreamARN":\s*"[^"]*:stream/([^"]*)"`)
+
+// byName passes requests on to kinesalite, which knows streams by name only, while
+// clients of today name them by ARN.
+func byName(addr string) http.Handler {
+	return &httputil.ReverseProxy{
+		Rewrite: func(r *httputil.ProxyRequest) {
+			r.SetURL(&url.URL{Scheme: "http", Host: addr})
+			body, err := io.ReadAll(r.In.Body)
+			if err != nil {
+				body = nil // kinesalite says what it misses
+			}
+			body = streamARN.ReplaceAll(body, []byte(`"StreamName":"$1"`))
+			r.Out.Body, r.Out.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
+		},
+		ErrorLog: log.New(io.Discard, "", 0), // that the server is away is what tests do to it
+	}
 }
 
 // Start runs kinesalite again, at its address and on its data, after it was stopped or killed.
 func (k *Kinesis) Start(tb testing.TB) {
 	tb.Helper()
-	k.Process = k.run(tb, "kinesalite", k.Addr, "--path", filepath.Join(k.dir, "kinesis"), "--createStreamMs", "10", "--deleteStreamMs", "10")
+	k.Process = k.run(tb, "kinesalite", k.inner, "--path", filepath.Join(k.dir, "kinesis"), "--createStreamMs", "10", "--deleteStreamMs", "10")
 }
 
 // Endpoint and DynamoEndpoint are the two servers' for clients.
