@@ -101,7 +101,7 @@ var nested = map[string]bool{"broker": true, "sequence": true}
 
 // replayed lists the inputs whose own replaying of rejected messages is
 // switched off, because the wrapper replays them under the positions they had.
-var replayed = map[string]bool{"file": true, "generate": true, "kafka_franz": true, "kafka": true, postgresChanges: true}
+var replayed = map[string]bool{"file": true, "generate": true, "kafka_franz": true, "kafka": true, "nats_jetstream": true, "redis_streams": true, "aws_kinesis": true, postgresChanges: true}
 
 func wrapInput(c *Config, in *yaml.Node, processors bool) {
 	own := child(in, "processors")
@@ -133,7 +133,7 @@ func wrapInput(c *Config, in *yaml.Node, processors bool) {
 	switch {
 	case kind == "file" && child(conf, "codec") == nil:
 		numberLines(conf, processors)
-	case (kind == "kafka_franz" || kind == "kafka") && conf != nil && conf.Kind == yaml.MappingNode:
+	case (kind == "kafka_franz" || kind == "kafka" || kind == "aws_kinesis") && conf != nil && conf.Kind == yaml.MappingNode:
 		handOverBatches(conf)
 		if kind == "kafka_franz" && child(conf, "session_timeout") == nil {
 			// Benthos' minute is how long the partitions of a killed process stand still.
@@ -165,7 +165,7 @@ func httpPath(conf *yaml.Node) string {
 	return "/post" // Benthos' default
 }
 
-// handOverBatches changes what the Kafka inputs do when their config says nothing
+// handOverBatches changes what the Kafka inputs and that of Kinesis do when their config says nothing
 // about it. By themselves they hand over each record as a batch of its own, which
 // costs Benthos more per row than all that follows, and at most 1,024 of a
 // partition before the first is acked: with an ack after 0.3 s, 3,400 rows a

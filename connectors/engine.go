@@ -9,6 +9,8 @@ import (
 
 	"github.com/redpanda-data/benthos/v4/public/service"
 
+	"github.com/tidemill/tidemill/connectors/jetstream"
+	"github.com/tidemill/tidemill/connectors/redisstream"
 	"github.com/tidemill/tidemill/internal/problem"
 )
 
@@ -40,6 +42,8 @@ func New(o Options) (*Engine, error) {
 		env.RegisterBatchInput(sourceInput, sourceSpec(), newSource),
 		env.RegisterBatchInput("host_metrics", hostMetricsSpec(), newHostMetrics),
 		env.RegisterBatchInput(postgresChanges, postgresChangesSpec(), newPostgresChanges(o.Tables, e.log)),
+		env.RegisterBatchInput("redis_streams", redisstream.Spec(), redisstream.New),
+		env.RegisterBatchInput("nats_jetstream", jetstream.Spec(), jetstream.New),
 		env.RegisterBatchScannerCreator(rowsScanner, rowsScannerSpec(), newRowsScanner),
 	); err != nil {
 		return nil, fmt.Errorf("register components: %w", err)

@@ -35,6 +35,7 @@ var positioners = map[string]NewPositioner{
 	"kafka_franz": kafkaPositioner,
 	"kafka":       kafkaPositioner,
 	"http_server": httpPositioner,
+	"aws_kinesis": kinesisPositioner,
 	"file":        filePositioner,
 }
 

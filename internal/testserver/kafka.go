@@ -18,11 +18,19 @@ import (
 type Kafka struct {
 	*Process
 	Addr string // host:port of the broker's listener
+	run  func() *exec.Cmd
 }
 
 // StartKafka runs a broker until the test ends. It skips the test when Java or
 // the jars ($TIDEMILL_TEST_KAFKA, a directory; see .ci/kafka/pom.xml) are missing.
 func StartKafka(tb testing.TB) *Kafka {
+	tb.Helper()
+	return StartKafkaBehind(tb, "")
+}
+
+// StartKafkaBehind is StartKafka for a broker that sends its clients to another
+// address, as one behind a proxy does; "" is its own.
+func StartKafkaBehind(tb testing.TB, advertised string) *Kafka {
 	tb.Helper()
 	java := Binary(tb, "TIDEMILL_TEST_JAVA", "java", "install a Java 17 runtime")
 	jars := os.Getenv("TIDEMILL_TEST_KAFKA")
@@ -35,13 +43,16 @@ func StartKafka(tb testing.TB) *Kafka {
 	dir := tb.TempDir()
 	k := &Kafka{Addr: Addr(FreePort(tb))}
 	controller := Addr(FreePort(tb))
+	if advertised == "" {
+		advertised = k.Addr
+	}
 	conf := filepath.Join(dir, "server.properties")
 	props := map[string]string{
 		"process.roles":                            "broker,controller",
 		"node.id":                                  "1",
 		"controller.quorum.voters":                 "1@" + controller,
 		"listeners":                                "PLAINTEXT://" + k.Addr + ",CONTROLLER://" + controller,
-		"advertised.listeners":                     "PLAINTEXT://" + k.Addr,
+		"advertised.listeners":                     "PLAINTEXT://" + advertised,
 		"controller.listener.names":                "CONTROLLER",
 		"listener.security.protocol.map":           "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
 		"log.dirs":                                 filepath.Join(dir, "data"),
@@ -65,7 +76,15 @@ func StartKafka(tb testing.TB) *Kafka {
 	if out, err := run("kafka.tools.StorageTool", "format", "-t", "MkU3OEVBNTcwNTJENDM2Qg", "-c", conf).CombinedOutput(); err != nil {
 		tb.Fatalf("format Kafka storage: %v\n%s", err, out)
 	}
-	k.Process = Start(tb, run("kafka.Kafka", conf))
+	k.run = func() *exec.Cmd { return run("kafka.Kafka", conf) }
+	k.Start(tb)
+	return k
+}
+
+// Start runs the broker again, at its address and on its data, after it was stopped or killed.
+func (k *Kafka) Start(tb testing.TB) {
+	tb.Helper()
+	k.Process = Start(tb, k.run())
 	k.WaitReady(tb, func() error {
 		c, err := kgo.NewClient(kgo.SeedBrokers(k.Addr))
 		if err != nil {
@@ -76,7 +95,6 @@ func StartKafka(tb testing.TB) *Kafka {
 		defer cancel()
 		return c.Ping(ctx)
 	})
-	return k
 }
 
 // CreateTopic creates a topic with that many partitions.
