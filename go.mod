@@ -10,6 +10,7 @@ require (
 	github.com/duckdb/duckdb-go-bindings v0.10506.0
 	github.com/google/pprof v0.0.0-20260302011040-a15ffb7f9dcc
 	github.com/google/uuid v1.6.0
+	github.com/jackc/pglogrepl v0.0.0-20251213150135-2e8d0df862c1
 	github.com/mattn/go-runewidth v0.0.27
 	github.com/microsoft/go-mssqldb v1.9.8
 	github.com/minio/minio-go/v7 v7.4.1

@@ -101,7 +101,7 @@ var nested = map[string]bool{"broker": true, "sequence": true}
 
 // replayed lists the inputs whose own replaying of rejected messages is
 // switched off, because the wrapper replays them under the positions they had.
-var replayed = map[string]bool{"file": true, "generate": true, "kafka_franz": true, "kafka": true, "nats_jetstream": true, "redis_streams": true, "aws_kinesis": true}
+var replayed = map[string]bool{"file": true, "generate": true, "kafka_franz": true, "kafka": true, "nats_jetstream": true, "redis_streams": true, "aws_kinesis": true, postgresChanges: true}
 
 func wrapInput(c *Config, in *yaml.Node, processors bool) {
 	own := child(in, "processors")
@@ -125,6 +125,13 @@ func wrapInput(c *Config, in *yaml.Node, processors bool) {
 	}
 	if kind == "redis_streams" && conf != nil && conf.Kind == yaml.MappingNode && child(conf, "consumer_group") == nil {
 		setScalar(conf, "consumer_group", "tidemill-"+c.Name, "!!str") // two connectors would share one group's entries
+	}
+	if resumed[kind] && conf != nil && conf.Kind == yaml.MappingNode {
+		setScalar(conf, ownerConnector, c.Name, "!!str")
+		setScalar(conf, ownerTable, c.Table, "!!str")
+	}
+	if kind == postgresChanges && conf != nil && conf.Kind == yaml.MappingNode {
+		setScalar(conf, ownerBlocks, fmt.Sprint(!processors), "!!bool")
 	}
 	switch {
 	case kind == "file" && child(conf, "codec") == nil:

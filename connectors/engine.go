@@ -41,6 +41,7 @@ func New(o Options) (*Engine, error) {
 		env.RegisterBatchOutput("lakehouse", lakehouseSpec(), newOutput(o.Tables)),
 		env.RegisterBatchInput(sourceInput, sourceSpec(), newSource),
 		env.RegisterBatchInput("host_metrics", hostMetricsSpec(), newHostMetrics),
+		env.RegisterBatchInput(postgresChanges, postgresChangesSpec(), newPostgresChanges(o.Tables, e.log)),
 		env.RegisterBatchInput("redis_streams", redisstream.Spec(), redisstream.New),
 		env.RegisterBatchInput("nats_jetstream", jetstream.Spec(), jetstream.New),
 		env.RegisterBatchScannerCreator(rowsScanner, rowsScannerSpec(), newRowsScanner),

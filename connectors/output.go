@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -186,7 +187,9 @@ type decoded struct {
 	// mixed are the offsets that several rows share: some of them may be in
 	// one table and some in the other.
 	mixed batch.Claims
-	bytes int64
+	// cursors are the last ones of the messages, by partition.
+	cursors map[string]lakehouse.Cursor
+	bytes   int64
 }
 
 // elsewhere returns what another table has of rows that are alone at their
@@ -203,6 +206,18 @@ func (d decoded) elsewhere(other *lakehouse.Appender, runs []batch.Run) batch.Cl
 			s = s.Remove(v)
 		}
 		out[r.Partition] = s
+	}
+	return out
+}
+
+// aside returns the cursors that may go with the rows that did not decode, whose commit comes
+// first: not those of partitions of which some of an offset's rows are yet to land.
+func (d decoded) aside() map[string]lakehouse.Cursor {
+	out := maps.Clone(d.cursors)
+	for _, r := range d.runs {
+		if len(d.mixed[r.Partition]) > 0 {
+			delete(out, r.Partition)
+		}
 	}
 	return out
 }
@@ -248,6 +263,12 @@ func (o *output) decode(dec *decode.Decoder, msgs service.MessageBatch) (d decod
 		reached[st.Partition] = reach{last, st}
 		if st.settled != nil {
 			d.settled[st.Partition] = st.settled
+		}
+		if st.cursor.Text != "" && st.cursor.Offset >= d.cursors[st.Partition].Offset {
+			if d.cursors == nil {
+				d.cursors = map[string]lakehouse.Cursor{}
+			}
+			d.cursors[st.Partition] = st.cursor
 		}
 		d.bytes += int64(len(data))
 		n++
@@ -299,7 +320,7 @@ func (o *output) land(ctx context.Context, d decoded, out *Outcome) error {
 	if rec.NumRows() == 0 {
 		return nil
 	}
-	done, err := l.Landed.Append(ctx, lakehouse.Append{Record: rec, Runs: runs, Settled: d.settled.claims})
+	done, err := l.Landed.Append(ctx, lakehouse.Append{Record: rec, Runs: runs, Settled: d.settled.claims, Cursors: d.cursors})
 	if err != nil {
 		return fmt.Errorf("land in %s: %w", o.table, err)
 	}
@@ -343,7 +364,7 @@ func (o *output) quarantineRows(ctx context.Context, d decoded, out *Outcome) er
 	}
 	rec := quarantine.Record(memory.DefaultAllocator, time.Now(), rows)
 	defer rec.Release()
-	done, err := l.Quarantine.Append(ctx, lakehouse.Append{Record: rec, Runs: runs, Settled: d.settled.claims})
+	done, err := l.Quarantine.Append(ctx, lakehouse.Append{Record: rec, Runs: runs, Settled: d.settled.claims, Cursors: d.aside()})
 	if err != nil {
 		return fmt.Errorf("quarantine rows of %s: %w", o.table, err)
 	}

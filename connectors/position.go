@@ -11,6 +11,7 @@ import (
 
 	"github.com/tidemill/tidemill/connectors/position"
 	"github.com/tidemill/tidemill/internal/batch"
+	"github.com/tidemill/tidemill/lakehouse"
 )
 
 // Position says where in its source a message stands.
@@ -121,6 +122,7 @@ type positionKey struct{}
 type stamped struct {
 	Position
 	settled position.Settler // nil: nobody says
+	cursor  lakehouse.Cursor // the last one that the partition had, up to this message
 }
 
 // positionMeta is the metadata that has the position of a message on its way

@@ -12,6 +12,7 @@ import (
 
 	"github.com/tidemill/tidemill/connectors/position"
 	"github.com/tidemill/tidemill/internal/batch"
+	"github.com/tidemill/tidemill/lakehouse"
 )
 
 // sourceInput is the name of the input that wraps the user's own.
@@ -34,8 +35,9 @@ type source struct {
 	in        *service.OwnedInput
 	position  Positioner // nil: every message is numbered for this run only
 	trackers  map[string]*tracker
-	names     map[string]string // of the partitions that the input stamps, see named
-	run       string            // partition of messages without a position
+	cursors   map[string]lakehouse.Cursor // the last, by partition
+	names     map[string]string           // of the partitions that the input stamps, see named
+	run       string                      // partition of messages without a position
 	next      int64
 	connector string
 
@@ -78,6 +80,7 @@ func openSource(conf *service.ParsedConfig) (s *source, replay bool, err error) 
 	s = &source{
 		in:        in,
 		trackers:  map[string]*tracker{},
+		cursors:   map[string]lakehouse.Cursor{},
 		names:     map[string]string{},
 		connector: connector, processors: processors,
 		run: fmt.Sprintf("~%s/%s/%s", connector, kind, strconv.FormatInt(time.Now().UnixNano(), 36)),
@@ -110,7 +113,7 @@ func (s *source) ReadBatch(ctx context.Context) (service.MessageBatch, service.A
 			p = Position{Partition: s.run, Offset: s.next}
 			s.next++
 		}
-		st := &stamped{Position: p, settled: p.Settler}
+		st := &stamped{Position: p, settled: p.Settler, cursor: s.cursor(p)}
 		if p.Settler == nil && !batch.Keyed(p.Partition) {
 			t := s.tracker(p)
 			st.settled = t
@@ -129,6 +132,17 @@ func (s *source) ReadBatch(ctx context.Context) (service.MessageBatch, service.A
 		}
 		return ack(ctx, res)
 	}, nil
+}
+
+// cursor returns the cursor that goes with a message: its own, or the last one before it,
+// so that one whose message a processor drops comes in with the next.
+func (s *source) cursor(p Position) lakehouse.Cursor {
+	if p.Cursor == "" {
+		return s.cursors[p.Partition]
+	}
+	c := lakehouse.Cursor{Offset: p.Last(), Text: p.Cursor}
+	s.cursors[p.Partition] = c
+	return c
 }
 
 // named puts the connector's name before the partition that an input stamped on a

@@ -76,6 +76,29 @@
 // remembered for AppenderOptions.KeyWindow. A file that replaces others says in its tag
 // "tidemill.keys_at" when the newest of its keys came in.
 //
+// # Cursors
+//
+// Some sources have no offset from which they could go on: what they can be asked for is
+// "the page behind this token", "the rows behind this key". Their offsets are running
+// numbers from 0, and what they go on from is a short text, the [Cursor] behind an offset.
+// It is in the log with the rows: a file has a tag "tidemill.cursors",
+// {"connector/orders":[{"offset":199,"cursor":"…"}]}, with the last cursor of its record
+// for each partition. A cursor that came in need not count, for the rows of earlier offsets may
+// still be on their way, or lost with a process. The one that counts is the highest below
+// which all offsets from 0 on are in. [ResumeAt] tells it, over all tables that
+// the partition's rows go to. So a cursor is never ahead of the rows, and it never goes
+// back:
+//
+//   - An Appender remembers, of each partition, the one that counts and the highest 64
+//     above it. It takes them in with each commit and looks at all files only once.
+//   - A file that replaces others has the cursor that counts, going by the log's spans and
+//     its own ranges, and those above it.
+//   - When the last file that remembers a cursor is taken out, by expiry or by a restore, a
+//     file without rows takes its place in the same commit, and that of earlier ones like it.
+//
+// Other writers' compactions and deletes drop tags; a source then goes on from an earlier
+// cursor, or from its beginning, and offsets that are in are left out as ever.
+//
 // # A log that does not grow old
 //
 // At a few commits a second, a log has a hundred thousand entries a day. So:
@@ -119,7 +142,7 @@
 //
 // [Table.Compact] replaces small files by larger ones with the same rows
 // (part-00000-<uuid>.c000.zstd.parquet), in commits with dataChange false. Their tags are
-// the ranges and keys of what they replace, "tidemill.level" with how often their rows
+// the ranges, keys and cursors of what they replace, "tidemill.level" with how often their rows
 // were put together, and "tidemill.sorted" with the columns that they are sorted by, with
 // commas. Other tags are not carried on. Their footers have bounds per row group.
 //

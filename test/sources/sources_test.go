@@ -4,8 +4,8 @@ import "testing"
 
 // TestSources lets each source of the list go through the scenario.
 func TestSources(t *testing.T) {
-	all := map[string]func(*testing.T, *proxy) source{"kafka": kafkaSource, "kinesis": kinesisSource, "nats": natsSource, "redis": redisSource}
-	w := newWorld(t, "kafka", "kinesis", "nats", "redis")
+	all := map[string]func(*testing.T, *proxy) source{"kafka": kafkaSource, "kinesis": kinesisSource, "nats": natsSource, "postgres": postgresSource, "redis": redisSource}
+	w := newWorld(t, "kafka", "kinesis", "nats", "postgres", "redis")
 	for name, of := range all {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel() // each waits for others most of the time

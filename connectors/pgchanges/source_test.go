@@ -1,0 +1,413 @@
+package pgchanges
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/tidemill/tidemill/internal/batch"
+	"github.com/tidemill/tidemill/internal/secret"
+	"github.com/tidemill/tidemill/internal/testserver"
+)
+
+// TestPostgres runs all that needs a server on one.
+func TestPostgres(t *testing.T) {
+	p := testserver.StartPostgres(t)
+	for _, c := range []struct {
+		name string
+		test func(*testing.T, *testserver.Postgres)
+	}{
+		{"Replay", testReplay},
+		{"SnapshotCutEverywhere", testSnapshotCutEverywhere},
+		{"Types", testTypes},
+		{"OldAndUnchanged", testOldAndUnchanged},
+		{"InTheWay", testInTheWay},
+		{"SlotIsGone", testSlotIsGone},
+		{"LargeTransaction", testLargeTransaction},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			dropSlots(t, p)
+			c.test(t, p)
+		})
+	}
+}
+
+// lake stands in for the table: what has landed, and what its log says of it.
+type lake struct {
+	mu      sync.Mutex
+	in      batch.Claims
+	cursors map[string]map[int64]string
+	lines   []string
+}
+
+func newLake() *lake {
+	return &lake{in: batch.Claims{}, cursors: map[string]map[int64]string{}}
+}
+
+// commit lands a batch as one commit; what is in is left out.
+func (l *lake) commit(b Batch) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, r := range b.Rows {
+		if l.in[r.Partition].Contains(r.Offset) {
+			continue
+		}
+		l.in[r.Partition] = l.in[r.Partition].Add(batch.Interval{First: r.Offset - r.Void, Last: r.Offset})
+		l.lines = append(l.lines, strings.Split(string(r.Data), "\n")...)
+		if r.Cursor != "" {
+			if l.cursors[r.Partition] == nil {
+				l.cursors[r.Partition] = map[int64]string{}
+			}
+			l.cursors[r.Partition][r.Offset] = r.Cursor
+		}
+	}
+}
+
+func (l *lake) at(_ context.Context, partition string) (Standing, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s := Standing{In: slices.Clone(l.in[partition]), Offset: -1}
+	if v, ok := s.In.Find(0); ok {
+		for offset, text := range l.cursors[partition] {
+			if offset <= v.Last && offset > s.Offset {
+				s.Found, s.Offset, s.Cursor = true, offset, text
+			}
+		}
+	}
+	return s, nil
+}
+
+// event is a line as it landed.
+type event struct {
+	ID    int64  `json:"id"`
+	Rev   int64  `json:"rev"`
+	Op    Op     `json:"cdc_op"`
+	LSN   uint64 `json:"cdc_lsn"`
+	Index int64  `json:"cdc_index"`
+	Old   *struct {
+		ID int64 `json:"id"`
+	} `json:"cdc_old"`
+	line string
+}
+
+func (l *lake) events(t *testing.T) []event {
+	t.Helper()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	out := make([]event, len(l.lines))
+	for i, line := range l.lines {
+		if err := json.Unmarshal([]byte(line), &out[i]); err != nil {
+			t.Fatalf("%s: %v", line, err)
+		}
+		out[i].line = line
+	}
+	slices.SortStableFunc(out, func(a, b event) int { return cmp.Or(cmp.Compare(a.LSN, b.LSN), cmp.Compare(a.Index, b.Index)) })
+	return out
+}
+
+// writer changes a table and remembers each row's history: its revisions, negative for deletes.
+type writer struct {
+	t    *testing.T
+	conn *pgx.Conn
+	r    *rand.Rand
+	next int64 // id
+	rev  int64
+	live []int64
+	past map[int64][]int64
+}
+
+func newWriter(t *testing.T, p *testserver.Postgres, seed uint64) *writer {
+	return &writer{t: t, conn: p.Connect(t), r: rand.New(rand.NewPCG(seed, 1)), past: map[int64][]int64{}}
+}
+
+func (w *writer) insert(n int) string {
+	var values []string
+	for range n {
+		w.next++
+		w.rev++
+		values = append(values, fmt.Sprintf("(%d,%d)", w.next, w.rev))
+		w.live = append(w.live, w.next)
+		w.past[w.next] = append(w.past[w.next], w.rev)
+	}
+	return "INSERT INTO orders VALUES " + strings.Join(values, ",")
+}
+
+func (w *writer) pick() int { return w.r.IntN(len(w.live)) }
+
+// step is one transaction.
+func (w *writer) step() {
+	var sql []string
+	for range 1 + w.r.IntN(4) {
+		switch k := w.r.IntN(8); {
+		case k < 3 || len(w.live) < 5:
+			sql = append(sql, w.insert(1+w.r.IntN(5)))
+		case k < 6:
+			i := w.pick()
+			w.rev++
+			w.past[w.live[i]] = append(w.past[w.live[i]], w.rev)
+			sql = append(sql, fmt.Sprintf("UPDATE orders SET rev = %d WHERE id = %d", w.rev, w.live[i]))
+		default:
+			i := w.pick()
+			w.rev++
+			w.past[w.live[i]] = append(w.past[w.live[i]], -w.rev)
+			sql = append(sql, fmt.Sprintf("DELETE FROM orders WHERE id = %d", w.live[i]))
+			w.live = slices.Delete(w.live, i, i+1)
+		}
+	}
+	w.do(sql...)
+}
+
+func (w *writer) do(sql ...string) {
+	w.t.Helper()
+	all := "BEGIN;" + strings.Join(sql, ";") + ";COMMIT"
+	if _, err := w.conn.PgConn().Exec(context.Background(), all).ReadAll(); err != nil {
+		w.t.Error(all, err)
+	}
+}
+
+// check wants of each row all its changes since the slot began, once and in their order, and
+// before them the row as it was then; which may be missing only if it has changed since.
+func (w *writer) check(l *lake) {
+	w.t.Helper()
+	seen := map[int64][]event{}
+	began := w.rev // the last revision that is not among the changes
+	for _, e := range l.events(w.t) {
+		if e.ID == 0 {
+			continue // the marker
+		}
+		seen[e.ID] = append(seen[e.ID], e)
+		if e.Op == OpInsert || e.Op == OpUpdate {
+			began = min(began, e.Rev-1)
+		}
+	}
+	for id, past := range w.past { // a delete does not say its revision
+		for _, e := range seen[id] {
+			if i := slices.IndexFunc(past, func(rev int64) bool { return rev < 0 }); e.Op == OpDelete && i >= 0 {
+				began = min(began, -past[i]-1)
+			}
+		}
+	}
+	for id, past := range w.past {
+		var want []string
+		before, there := int64(-1), false
+		for _, rev := range past {
+			switch {
+			case max(rev, -rev) <= began:
+				before, there = rev, rev > 0
+			case rev < 0:
+				want = append(want, "delete")
+			case len(want) == 0 && !there || len(want) > 0 && want[len(want)-1] == "delete":
+				want = append(want, fmt.Sprint("insert ", rev))
+			default:
+				want = append(want, fmt.Sprint("update ", rev))
+			}
+		}
+		var got []string
+		for _, e := range seen[id] {
+			if e.Op == OpDelete {
+				got = append(got, "delete")
+			} else {
+				got = append(got, fmt.Sprint(e.Op, " ", e.Rev))
+			}
+		}
+		first := fmt.Sprint("snapshot ", before)
+		if there && (len(want) == 0 || len(got) > 0 && got[0] == first) {
+			want = append([]string{first}, want...)
+		}
+		if !slices.Equal(got, want) {
+			w.t.Errorf("row %d has events %v, want %v; its history is %v, the slot began after %d", id, got, want, past, began)
+		}
+		delete(seen, id)
+	}
+	for id, got := range seen {
+		w.t.Errorf("row %d has events %v and was never there", id, got)
+	}
+}
+
+// anewTable makes the table anew, and nothing is left of an earlier one's slot.
+func anewTable(t *testing.T, p *testserver.Postgres) {
+	t.Helper()
+	p.Exec(t, "DROP TABLE IF EXISTS orders CASCADE", "DROP PUBLICATION IF EXISTS orders", "CREATE TABLE orders (id int8 PRIMARY KEY, rev int8)")
+	dropSlots(t, p)
+}
+
+func dropSlots(t *testing.T, p *testserver.Postgres) {
+	t.Helper()
+	conn := p.Connect(t)
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for range 1000 { // the server may not have noticed yet that the last reader is gone
+		_, err := conn.Exec(t.Context(), "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots")
+		if err == nil {
+			return
+		}
+		<-tick.C
+	}
+	t.Fatal("the slot cannot be dropped")
+}
+
+func config(p *testserver.Postgres, l *lake) Config {
+	return Config{DSN: secret.New(p.DSN), Slot: "orders", Tables: []string{"orders"}, Snapshot: true, Lines: true, At: l.at}
+}
+
+// open tries until the slot is free: the server may not have noticed yet that its last
+// reader is gone.
+func open(t *testing.T, c Config) *Source {
+	t.Helper()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for range 3000 {
+		s, err := Open(t.Context(), c)
+		if err == nil {
+			return s
+		}
+		if !strings.Contains(err.Error(), "in use") && !strings.Contains(err.Error(), "is active") && !strings.Contains(err.Error(), "connect") {
+			t.Fatal(err)
+		}
+		<-tick.C
+	}
+	t.Fatal("the slot does not become free")
+	return nil
+}
+
+// drain reads until the marker row has landed.
+func drain(t *testing.T, p *testserver.Postgres, c Config, l *lake) {
+	t.Helper()
+	s := open(t, c)
+	defer s.Close()
+	p.Exec(t, "INSERT INTO orders VALUES (0, 0)") // the slot is there, so it comes as a change
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	for {
+		b, err := s.Next(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.commit(b)
+		b.Ack()
+		for _, r := range b.Rows {
+			if bytes.Contains(r.Data, []byte(`{"id":0,`)) {
+				return
+			}
+		}
+	}
+}
+
+// live is one process's life: it reads some batches, of which some land, in any order, and
+// some are acked, and dies.
+func live(t *testing.T, c Config, l *lake, r *rand.Rand) {
+	s := open(t, c)
+	defer s.Close()
+	var flying []Batch
+	for range 1 + r.IntN(6) {
+		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		b, err := s.Next(ctx)
+		cancel()
+		if err != nil {
+			if ctx.Err() == nil {
+				t.Error(err)
+			}
+			break
+		}
+		flying = append(flying, b)
+		r.Shuffle(len(flying), func(i, j int) { flying[i], flying[j] = flying[j], flying[i] })
+		for len(flying) > 0 && (b.Page || r.IntN(3) > 0) { // only one page is on its way
+			if b.Page && r.IntN(4) == 0 {
+				return
+			}
+			last := flying[len(flying)-1]
+			flying = flying[:len(flying)-1]
+			l.commit(last)
+			if !b.Page && r.IntN(4) == 0 {
+				continue // and it dies before it can tell
+			}
+			last.Ack()
+		}
+	}
+}
+
+// testReplay: while a writer goes on, processes read and die at any moment, in the
+// snapshot and after it. Every change is there once.
+func testReplay(t *testing.T, p *testserver.Postgres) {
+	for seed := range uint64(4) {
+		anewTable(t, p)
+		w, l := newWriter(t, p, seed), newLake()
+		w.do(w.insert(40))
+		c := config(p, l)
+		c.PageRows, c.BatchRows = 7, 5
+		r := rand.New(rand.NewPCG(seed, 2))
+		for range 25 {
+			var wg sync.WaitGroup
+			wg.Go(func() {
+				for range 20 {
+					w.step()
+				}
+			})
+			live(t, c, l, r)
+			wg.Wait()
+		}
+		drain(t, p, c, l)
+		w.check(l)
+		if n := len(l.in); n != 2 {
+			t.Errorf("seed %d: %d partitions: %v", seed, n, l.in)
+		}
+		for part, in := range l.in {
+			if len(in) > 40 {
+				t.Errorf("seed %d: %s is %d intervals", seed, part, len(in))
+			}
+		}
+		if t.Failed() {
+			t.Fatalf("seed %d, %d changes", seed, w.rev)
+		}
+		t.Logf("seed %d: %d changes, %d events", seed, w.rev, len(l.lines))
+	}
+}
+
+// testSnapshotCutEverywhere: the process dies before and after each page has landed, and the
+// rows change in between.
+func testSnapshotCutEverywhere(t *testing.T, p *testserver.Postgres) {
+	const pages = 6
+	for cut := range pages {
+		for _, landed := range []bool{false, true} {
+			anewTable(t, p)
+			w, l := newWriter(t, p, uint64(cut)), newLake()
+			w.do(w.insert(pages*5 - 2))
+			c := config(p, l)
+			c.PageRows = 5
+			s := open(t, c)
+			for n := 0; ; n++ {
+				b, err := s.Next(t.Context())
+				if err != nil {
+					t.Fatal(err)
+				}
+				if n < cut || landed {
+					l.commit(b)
+				}
+				w.step()
+				if n == cut {
+					break
+				}
+				b.Ack()
+			}
+			s.Close()
+			for range 5 {
+				w.step()
+			}
+			drain(t, p, c, l)
+			w.check(l)
+			if t.Failed() {
+				t.Fatalf("cut at page %d, landed %v", cut, landed)
+			}
+		}
+	}
+}
