@@ -78,14 +78,12 @@ func kafkaPositioner(connector string) Positioner {
 
 // httpPositioner makes a request with an Idempotency-Key a partition of its
 // own, whose rows are counted from 0: the same request sent again finds its
-// rows already in.
+// rows already in. The input says which rows of the request a message has.
 func httpPositioner(connector string) Positioner {
 	return positionFunc(func(m *service.Message) (Position, bool) {
-		key, ok := m.MetaGet("Idempotency-Key")
-		if !ok || key == "" {
-			return Position{}, false
-		}
-		return Position{Partition: "#" + connector + "/" + hashHex(key), PerRow: true}, true
+		p, ok := scanned(m)
+		p.Partition = "#" + connector + "/" + p.Partition
+		return p, ok
 	})
 }
 
@@ -128,16 +126,22 @@ func metaInt(m *service.Message, name string) (int64, bool) {
 }
 
 // positionKey and scanKey find a message's position in its context, which
-// survives processors that replace content and metadata.
+// survives processors that replace content and metadata; countKey who wants to
+// know how many rows there were in it.
 type (
 	positionKey struct{}
 	scanKey     struct{}
+	countKey    struct{}
 )
+
+// counter is told of a message's rows when they are durable.
+type counter interface{ Count(rows, quarantined int64) }
 
 // stamped is what travels with a message from the wrapped input to the output.
 type stamped struct {
 	Position
 	tracker *tracker
+	counter counter // may be nil
 }
 
 // positionMeta is the metadata that has the position of a message on its way

@@ -1,6 +1,7 @@
 package connectors
 
 import (
+	"context"
 	"math/rand/v2"
 	"testing"
 
@@ -111,8 +112,8 @@ func TestKafkaPosition(t *testing.T) {
 func TestHTTPPosition(t *testing.T) {
 	p := positioners["http_server"]("in")
 	a, b := service.NewMessage(nil), service.NewMessage(nil)
-	a.MetaSetMut("Idempotency-Key", "one")
-	b.MetaSetMut("Idempotency-Key", "two")
+	a = a.WithContext(context.WithValue(a.Context(), scanKey{}, Position{Partition: "one", PerRow: true}))
+	b = b.WithContext(context.WithValue(b.Context(), scanKey{}, Position{Partition: "two", PerRow: true}))
 	pa, ok1 := p.Position(a)
 	pb, ok2 := p.Position(b)
 	again, _ := p.Position(a)

@@ -105,6 +105,7 @@ func (s *source) ReadBatch(ctx context.Context) (service.MessageBatch, service.A
 			s.next++
 		}
 		st := &stamped{Position: p}
+		st.counter, _ = m.Context().Value(countKey{}).(counter)
 		if !batch.Keyed(p.Partition) {
 			st.tracker = s.tracker(p.Partition)
 			acks = append(acks, st.tracker.deliver(p.Offset, p.last()))
