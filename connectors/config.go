@@ -103,9 +103,6 @@ var nested = map[string]bool{"broker": true, "sequence": true}
 // switched off, because the wrapper replays them under the positions they had.
 var replayed = map[string]bool{"file": true, "generate": true, "kafka_franz": true, "kafka": true}
 
-// ours lists the inputs that have internalFields.
-var ours = map[string]bool{httpServer: true}
-
 func wrapInput(c *Config, in *yaml.Node, processors bool) {
 	own := child(in, "processors")
 	processors = processors || own != nil
@@ -122,16 +119,18 @@ func wrapInput(c *Config, in *yaml.Node, processors bool) {
 	if replayed[kind] && conf != nil && conf.Kind == yaml.MappingNode {
 		setScalar(conf, "auto_replay_nacks", "false", "!!bool")
 	}
-	if ours[kind] && conf != nil {
+	if kind == httpServer && conf != nil {
 		if conf.Kind != yaml.MappingNode {
 			*conf = *mapping() // all its fields are left at their defaults
 		}
-		setScalar(conf, "tidemill_connector", c.Name, "!!str")
-		setScalar(conf, "tidemill_table", c.Table, "!!str")
-		setScalar(conf, "tidemill_processors", fmt.Sprint(processors), "!!bool")
+		setScalar(conf, httpSingle, fmt.Sprint(processors), "!!bool")
+		if child(conf, "ws_path") == nil {
+			setScalar(conf, "ws_path", httpPath(conf)+"/ws", "!!str")
+		}
 	}
-	if kind == httpServer && conf != nil && child(conf, "ws_path") == nil {
-		setScalar(conf, "ws_path", httpPath(conf)+"/ws", "!!str")
+	if resumed[kind] && conf != nil && conf.Kind == yaml.MappingNode {
+		setScalar(conf, ownerConnector, c.Name, "!!str")
+		setScalar(conf, ownerTable, c.Table, "!!str")
 	}
 	switch {
 	case kind == "file" && child(conf, "codec") == nil:

@@ -15,6 +15,7 @@ import (
 	"github.com/redpanda-data/benthos/v4/public/service"
 
 	"github.com/tidemill/tidemill/connectors/csvjson"
+	"github.com/tidemill/tidemill/connectors/position"
 	"github.com/tidemill/tidemill/connectors/webhook"
 	"github.com/tidemill/tidemill/internal/secret"
 )
@@ -50,7 +51,8 @@ func httpServerSpec() *service.ConfigSpec {
 			str("cert_file").Description("TLS certificate, with an address of its own.").Default("").Advanced(),
 			str("key_file").Description("TLS key, with an address of its own.").Default("").Advanced(),
 		).
-		Fields(internalFields()...)
+		Field(service.NewBoolField(httpSingle).Description("Set by Tidemill itself.").Default(false).Advanced()).
+		Fields(resumeFields()...)
 }
 
 func httpAuthField() *service.ConfigField {
@@ -72,16 +74,9 @@ func httpAuthField() *service.ConfigField {
 	).Description("Who may send; by default everyone who reaches the address.")
 }
 
-// internalFields are what an input of ours is told by the config that is run; users
-// do not write them.
-func internalFields() []*service.ConfigField {
-	const set = "Set by Tidemill."
-	return []*service.ConfigField{
-		service.NewStringField("tidemill_connector").Description(set).Default("").Advanced(),
-		service.NewStringField("tidemill_table").Description(set).Default("").Advanced(),
-		service.NewBoolField("tidemill_processors").Description(set).Default(false).Advanced(),
-	}
-}
+// httpSingle is a field that a connector file does not have: whether processors
+// take the rows, which want one at a time.
+const httpSingle = "tidemill_single"
 
 // httpInput is a running http_server.
 type httpInput struct {
@@ -103,8 +98,8 @@ func newHTTPServer(e *Engine) service.BatchInputConstructor {
 			Verbs: p.strings("allowed_verbs"), Timeout: p.duration("timeout"), Format: p.str("format"),
 			MaxBody: int64(p.int("max_body_bytes")), MaxPending: int64(p.int("max_pending_bytes")),
 			CORS:    webhook.CORS{Enabled: p.bool("cors", "enabled"), Origins: p.strings("cors", "allowed_origins")},
-			Welcome: p.str("ws_welcome_message"), Single: p.bool("tidemill_processors"),
-			Kinds: csvKinds(e, p.str("tidemill_table")),
+			Welcome: p.str("ws_welcome_message"), Single: p.bool(httpSingle),
+			Kinds: csvKinds(e, p.str(ownerTable)),
 			Auth:  webhook.Auth{Tokens: p.secrets("auth", "tokens"), Header: p.str("auth", "token_header")},
 		}
 		// Its fields have defaults, so that whether it was named shows only in what was said.
@@ -121,7 +116,7 @@ func newHTTPServer(e *Engine) service.BatchInputConstructor {
 			}
 			c.Limit = limiter(res, limit)
 		}
-		in := &httpInput{engine: e, connector: p.str("tidemill_connector"), path: p.str("path"), wsPath: p.str("ws_path")}
+		in := &httpInput{engine: e, connector: p.str(ownerConnector), path: p.str("path"), wsPath: p.str("ws_path")}
 		for field, path := range map[string]string{"path": in.path, "ws_path": in.wsPath} {
 			if path != "" && !strings.HasPrefix(path, "/") {
 				p.bad(field, "%q must begin with a slash", path)
@@ -238,11 +233,10 @@ func (h *httpInput) ReadBatch(ctx context.Context) (service.MessageBatch, servic
 	if err != nil {
 		return nil, nil, err
 	}
-	c := context.WithValue(context.Background(), countKey{}, counter(m))
+	msg := service.NewMessageWithContext(context.WithValue(context.Background(), countKey{}, counter(m)), m.Data)
 	if m.Key != "" {
-		c = context.WithValue(c, scanKey{}, Position{Partition: hashHex(m.Key), Offset: m.First, PerRow: m.PerRow, Rows: m.Lines})
+		msg = position.Stamp(msg, Position{Partition: "#" + hashHex(m.Key), Offset: m.First, PerRow: m.PerRow, Rows: m.Lines})
 	}
-	msg := service.NewMessageWithContext(c, m.Data)
 	describe(msg, m.From)
 	return service.MessageBatch{msg}, func(_ context.Context, err error) error {
 		if err != nil {

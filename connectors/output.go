@@ -15,6 +15,7 @@ import (
 	"github.com/redpanda-data/benthos/v4/public/service"
 
 	"github.com/tidemill/tidemill/connectors/decode"
+	"github.com/tidemill/tidemill/connectors/position"
 	"github.com/tidemill/tidemill/contract"
 	"github.com/tidemill/tidemill/internal/batch"
 	"github.com/tidemill/tidemill/lakehouse"
@@ -190,7 +191,9 @@ type decoded struct {
 	// mixed are the offsets that several rows share: some of them may be in
 	// one table and some in the other.
 	mixed batch.Claims
-	bytes int64
+	// cursors are the last ones of the messages, by partition.
+	cursors map[string]lakehouse.Cursor
+	bytes   int64
 	// counts are for the messages that someone waits for the numbers of.
 	counts []count
 }
@@ -248,16 +251,16 @@ func (o *output) decode(dec *decode.Decoder, msgs service.MessageBatch) (d decod
 		c := count{to: st.counter}
 		if err := m.GetError(); err != nil {
 			failed = append(failed, decode.BadRow{
-				Partition: st.Partition, Offset: st.Offset, Raw: data, Class: quarantine.ClassDecode, Rule: "processor_failed",
+				Partition: st.Partition, Offset: st.Offset, Void: st.Void, Raw: data, Class: quarantine.ClassDecode, Rule: "processor_failed",
 				Message: "a processor of the connector failed: " + err.Error(),
 			})
 			c.bad = 1
-		} else if err := dec.Message(data, decode.Position{Partition: st.Partition, First: st.Offset, PerRow: st.PerRow}); err != nil {
+		} else if err := dec.Message(data, decode.Position{Partition: st.Partition, First: st.Offset, PerRow: st.PerRow, Void: st.Void}); err != nil {
 			break // the record is full
 		}
 		c.rows = int64(dec.Rows() - rowsBefore)
 		c.bad += int64(dec.Bad() - badBefore)
-		last := st.last()
+		last := st.Last()
 		if st.PerRow {
 			last = max(last, st.Offset+c.rows+c.bad-1)
 		}
@@ -265,8 +268,14 @@ func (o *output) decode(dec *decode.Decoder, msgs service.MessageBatch) (d decod
 			d.counts = append(d.counts, c)
 		}
 		reached[st.Partition] = reach{last, st}
-		if st.tracker != nil {
-			d.settled[st.Partition] = st.tracker
+		if st.settled != nil {
+			d.settled[st.Partition] = st.settled
+		}
+		if st.cursor.Text != "" && st.cursor.Offset >= d.cursors[st.Partition].Offset {
+			if d.cursors == nil {
+				d.cursors = map[string]lakehouse.Cursor{}
+			}
+			d.cursors[st.Partition] = st.cursor
 		}
 		d.bytes += int64(len(data))
 		n++
@@ -318,7 +327,7 @@ func (o *output) land(ctx context.Context, d decoded, out *Outcome) error {
 	if rec.NumRows() == 0 {
 		return nil
 	}
-	done, err := l.Landed.Append(ctx, lakehouse.Append{Record: rec, Runs: runs, Settled: d.settled.claims})
+	done, err := l.Landed.Append(ctx, lakehouse.Append{Record: rec, Runs: runs, Settled: d.settled.claims, Cursors: d.cursors})
 	if err != nil {
 		return fmt.Errorf("land in %s: %w", o.table, err)
 	}
@@ -339,7 +348,7 @@ func (o *output) quarantineRows(ctx context.Context, d decoded, out *Outcome) er
 	rows := make([]quarantine.Row, 0, len(d.bad))
 	var at, runs []batch.Run
 	for _, b := range d.bad {
-		at = append(at, batch.Run{Partition: b.Partition, First: b.Offset, Rows: 1})
+		at = append(at, batch.Run{Partition: b.Partition, First: b.Offset, Rows: 1, Void: b.Void})
 	}
 	known := d.elsewhere(l.Landed, at)
 	for p, s := range known {
@@ -362,7 +371,7 @@ func (o *output) quarantineRows(ctx context.Context, d decoded, out *Outcome) er
 	}
 	rec := quarantine.Record(memory.DefaultAllocator, time.Now(), rows)
 	defer rec.Release()
-	done, err := l.Quarantine.Append(ctx, lakehouse.Append{Record: rec, Runs: runs, Settled: d.settled.claims})
+	done, err := l.Quarantine.Append(ctx, lakehouse.Append{Record: rec, Runs: runs, Settled: d.settled.claims, Cursors: d.cursors})
 	if err != nil {
 		return fmt.Errorf("quarantine rows of %s: %w", o.table, err)
 	}
@@ -396,8 +405,8 @@ func without(ctx context.Context, rec arrow.Record, runs []batch.Run, claims bat
 
 func (o *output) Close(context.Context) error { return nil }
 
-// settledSpans are the trackers of the partitions that a batch has messages of.
-type settledSpans map[string]*tracker
+// settledSpans say what is settled of the partitions that a batch has messages of.
+type settledSpans map[string]position.Settler
 
 func (s settledSpans) claims() batch.Claims {
 	c := make(batch.Claims, len(s))

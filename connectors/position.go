@@ -9,24 +9,13 @@ import (
 
 	"github.com/redpanda-data/benthos/v4/public/service"
 
+	"github.com/tidemill/tidemill/connectors/position"
 	"github.com/tidemill/tidemill/internal/batch"
+	"github.com/tidemill/tidemill/lakehouse"
 )
 
 // Position says where in its source a message stands.
-type Position struct {
-	Partition string // see batch.Durable and batch.Keyed for what a leading ~ or # means
-	Offset    int64  // of the message, or of its first row when PerRow
-	PerRow    bool   // each row of the message has an offset of its own, counted from Offset
-	Rows      int64  // offsets the message covers when PerRow and known before decoding; 0: one
-}
-
-// last is the highest offset that the message is known to cover before it is decoded.
-func (p Position) last() int64 {
-	if p.PerRow && p.Rows > 1 {
-		return p.Offset + p.Rows - 1
-	}
-	return p.Offset
-}
+type Position = position.Position
 
 // A Positioner finds the position of the messages of one kind of input. It is
 // called for every message in the order in which the input hands them over,
@@ -40,11 +29,11 @@ type Positioner interface {
 type NewPositioner func(connector string) Positioner
 
 // positioners says, by the name of the Benthos input, how its messages are
-// positioned. Inputs that are not here work too; their rows are numbered per run.
+// positioned when the input did not stamp them itself (see package position).
+// Inputs that do neither work too; their rows are numbered per run.
 var positioners = map[string]NewPositioner{
 	"kafka_franz": kafkaPositioner,
 	"kafka":       kafkaPositioner,
-	"http_server": httpPositioner,
 	"file":        filePositioner,
 }
 
@@ -76,26 +65,11 @@ func kafkaPositioner(connector string) Positioner {
 	})
 }
 
-// httpPositioner makes a request with an Idempotency-Key a partition of its
-// own, whose rows are counted from 0: the same request sent again finds its
-// rows already in. The input says which rows of the request a message has.
-func httpPositioner(connector string) Positioner {
-	return positionFunc(func(m *service.Message) (Position, bool) {
-		p, ok := scanned(m)
-		p.Partition = "#" + connector + "/" + p.Partition
-		return p, ok
-	})
-}
-
-// filePositioner trusts the positions that the rows scanner put on the
-// message; with another scanner (csv, chunker …) it counts messages per path.
+// filePositioner counts the messages of scanners that do not number rows
+// themselves (csv, chunker …) per path.
 func filePositioner(connector string) Positioner {
 	next := map[string]int64{}
 	return positionFunc(func(m *service.Message) (Position, bool) {
-		if p, ok := scanned(m); ok {
-			p.Partition = connector + "/" + p.Partition
-			return p, true
-		}
 		path, ok := m.MetaGet("path")
 		if !ok {
 			return Position{}, false
@@ -125,12 +99,11 @@ func metaInt(m *service.Message, name string) (int64, bool) {
 	return 0, false
 }
 
-// positionKey and scanKey find a message's position in its context, which
-// survives processors that replace content and metadata; countKey who wants to
-// know how many rows there were in it.
+// positionKey finds a message's position in its context, which survives processors
+// that replace content and metadata; countKey who wants to know how many rows there
+// were in it.
 type (
 	positionKey struct{}
-	scanKey     struct{}
 	countKey    struct{}
 )
 
@@ -140,8 +113,9 @@ type counter interface{ Count(rows, quarantined int64) }
 // stamped is what travels with a message from the wrapped input to the output.
 type stamped struct {
 	Position
-	tracker *tracker
-	counter counter // may be nil
+	settled position.Settler // nil: nobody says
+	cursor  lakehouse.Cursor // the last one that the partition had, up to this message
+	counter counter          // may be nil
 }
 
 // positionMeta is the metadata that has the position of a message on its way
@@ -174,11 +148,6 @@ func positionOf(m *service.Message) (*stamped, bool) {
 	return s, ok
 }
 
-func scanned(m *service.Message) (Position, bool) {
-	p, ok := m.Context().Value(scanKey{}).(Position)
-	return p, ok
-}
-
 // maxGap is how many offsets a source may skip between two messages it hands
 // over one after the other for them to count as settled together. Transaction
 // markers and compaction leave small gaps. A larger one is more likely a
@@ -189,6 +158,7 @@ const maxGap = 1000
 // tracker follows one partition of one running input: what was handed over,
 // in order, and up to where all of it has been acked.
 type tracker struct {
+	sparse  bool // no gap is closed by itself, see position.Position
 	mu      sync.Mutex
 	pending []delivery // in order of offsets; the front is the first not acked
 	head    int        // index of the front in pending
@@ -202,8 +172,8 @@ type delivery struct {
 	acked       bool
 }
 
-// deliver notes a message that covers first to last and returns the function
-// to call when it is acked. What is at or below the highest offset seen is a
+// deliver notes a message that covers first to last (with the void offsets before
+// it) and returns the function to call when it is acked. What is at or below the highest offset seen is a
 // redelivery: whoever handled it first settles it.
 func (t *tracker) deliver(first, last int64) func() {
 	t.mu.Lock()
@@ -212,12 +182,21 @@ func (t *tracker) deliver(first, last int64) func() {
 		return func() {}
 	}
 	// A block can begin with rows that were there before, when a file has grown.
-	if t.begun && first-t.highest <= maxGap {
+	if t.begun && first-t.highest <= t.reach() {
 		first = t.highest + 1
 	}
 	t.begun, t.highest = true, last
 	t.pending = append(t.pending, delivery{first: first, last: last})
 	return func() { t.ack(first) }
+}
+
+// reach is how far behind the highest offset the next message may begin to count
+// as following it.
+func (t *tracker) reach() int64 {
+	if t.sparse {
+		return 1
+	}
+	return maxGap
 }
 
 func (t *tracker) ack(first int64) {

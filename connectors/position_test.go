@@ -1,7 +1,6 @@
 package connectors
 
 import (
-	"context"
 	"math/rand/v2"
 	"testing"
 
@@ -77,6 +76,22 @@ func TestTrackerKeepsLargeGapsOpen(t *testing.T) {
 	}
 }
 
+// TestTrackerOfASparseSource: what the source says nothing of stays open, however
+// small, and what it calls void is settled with the message behind it, however large.
+func TestTrackerOfASparseSource(t *testing.T) {
+	tr := &tracker{sparse: true}
+	first := tr.deliver(10, 10)
+	tr.deliver(12, 12)()
+	first()
+	if got := tr.Settled(); len(got) != 2 || got[0] != (batch.Interval{First: 10, Last: 10}) || got[1] != (batch.Interval{First: 12, Last: 12}) {
+		t.Fatalf("11 may still come; settled %v", got)
+	}
+	tr.deliver(13, 5_000_000)()
+	if got := tr.Settled(); len(got) != 2 || got[1] != (batch.Interval{First: 12, Last: 5_000_000}) {
+		t.Fatalf("nothing lies between 12 and 5,000,000; settled %v", got)
+	}
+}
+
 // A file that has grown is read again in larger blocks: what is new in one is
 // open until that block is acked, however early the next one is.
 func TestTrackerKeepsTheRestOfALargerBlockOpen(t *testing.T) {
@@ -106,22 +121,6 @@ func TestKafkaPosition(t *testing.T) {
 	}
 	if _, ok := p.Position(service.NewMessage(nil)); ok {
 		t.Fatal("a message without metadata has a position")
-	}
-}
-
-func TestHTTPPosition(t *testing.T) {
-	p := positioners["http_server"]("in")
-	a, b := service.NewMessage(nil), service.NewMessage(nil)
-	a = a.WithContext(context.WithValue(a.Context(), scanKey{}, Position{Partition: "one", PerRow: true}))
-	b = b.WithContext(context.WithValue(b.Context(), scanKey{}, Position{Partition: "two", PerRow: true}))
-	pa, ok1 := p.Position(a)
-	pb, ok2 := p.Position(b)
-	again, _ := p.Position(a)
-	if !ok1 || !ok2 || !batch.Keyed(pa.Partition) || pa.Partition == pb.Partition || pa != again || !pa.PerRow {
-		t.Fatalf("keys one and two have positions %+v and %+v, one again %+v", pa, pb, again)
-	}
-	if _, ok := p.Position(service.NewMessage(nil)); ok {
-		t.Fatal("a request without a key has a position")
 	}
 }
 

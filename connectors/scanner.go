@@ -13,6 +13,7 @@ import (
 	"github.com/redpanda-data/benthos/v4/public/service"
 
 	"github.com/tidemill/tidemill/connectors/decode"
+	"github.com/tidemill/tidemill/connectors/position"
 )
 
 // rowsScanner is the name of the scanner that takes the place of `lines` in
@@ -113,7 +114,7 @@ func (r *rowsReader) NextBatch(context.Context) (service.MessageBatch, error) {
 }
 
 func (r *rowsReader) message(data []byte, p Position) *service.Message {
-	return service.NewMessageWithContext(context.WithValue(context.Background(), scanKey{}, p), data)
+	return position.Stamp(service.NewMessage(data), p)
 }
 
 func (r *rowsReader) Close(context.Context) error { return r.src.Close() }

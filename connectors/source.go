@@ -5,11 +5,14 @@ import (
 	"fmt"
 	"reflect"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/redpanda-data/benthos/v4/public/service"
 
+	"github.com/tidemill/tidemill/connectors/position"
 	"github.com/tidemill/tidemill/internal/batch"
+	"github.com/tidemill/tidemill/lakehouse"
 )
 
 // sourceInput is the name of the input that wraps the user's own.
@@ -32,7 +35,9 @@ type source struct {
 	in        *service.OwnedInput
 	position  Positioner // nil: every message is numbered for this run only
 	trackers  map[string]*tracker
-	run       string // partition of messages without a position
+	cursors   map[string]lakehouse.Cursor // the last, by partition
+	names     map[string]string           // of the partitions that the input stamps, see named
+	run       string                      // partition of messages without a position
 	next      int64
 	connector string
 
@@ -75,6 +80,8 @@ func openSource(conf *service.ParsedConfig) (s *source, replay bool, err error) 
 	s = &source{
 		in:        in,
 		trackers:  map[string]*tracker{},
+		cursors:   map[string]lakehouse.Cursor{},
+		names:     map[string]string{},
 		connector: connector, processors: processors,
 		run: fmt.Sprintf("~%s/%s/%s", connector, kind, strconv.FormatInt(time.Now().UnixNano(), 36)),
 	}
@@ -96,19 +103,22 @@ func (s *source) ReadBatch(ctx context.Context) (service.MessageBatch, service.A
 	acks := make([]func(), 0, len(msgs))
 	durable := false
 	for i, m := range msgs {
-		p, ok := Position{}, false
-		if s.position != nil {
+		p, ok := position.Of(m)
+		if ok {
+			p.Partition = s.named(p.Partition)
+		} else if s.position != nil {
 			p, ok = s.position.Position(m)
 		}
 		if !ok {
 			p = Position{Partition: s.run, Offset: s.next}
 			s.next++
 		}
-		st := &stamped{Position: p}
+		st := &stamped{Position: p, settled: p.Settler, cursor: s.cursor(p)}
 		st.counter, _ = m.Context().Value(countKey{}).(counter)
-		if !batch.Keyed(p.Partition) {
-			st.tracker = s.tracker(p.Partition)
-			acks = append(acks, st.tracker.deliver(p.Offset, p.last()))
+		if p.Settler == nil && !batch.Keyed(p.Partition) {
+			t := s.tracker(p)
+			st.settled = t
+			acks = append(acks, t.deliver(p.Offset-p.Void, p.Last()))
 		}
 		durable = durable || batch.Durable(p.Partition)
 		msgs[i] = withPosition(m, st, s.processors)
@@ -125,11 +135,40 @@ func (s *source) ReadBatch(ctx context.Context) (service.MessageBatch, service.A
 	}, nil
 }
 
-func (s *source) tracker(partition string) *tracker {
-	t, ok := s.trackers[partition]
+// cursor returns the cursor that goes with a message: its own, or the last one before it,
+// so that one whose message a processor drops comes in with the next.
+func (s *source) cursor(p Position) lakehouse.Cursor {
+	if p.Cursor == "" {
+		return s.cursors[p.Partition]
+	}
+	c := lakehouse.Cursor{Offset: p.Last(), Text: p.Cursor}
+	s.cursors[p.Partition] = c
+	return c
+}
+
+// named puts the connector's name before the partition that an input stamped on a
+// message, behind the mark that batch.Durable and batch.Keyed look for.
+func (s *source) named(partition string) string {
+	n, ok := s.names[partition]
 	if !ok {
-		t = &tracker{}
-		s.trackers[partition] = t
+		mark := ""
+		if strings.HasPrefix(partition, "~") || strings.HasPrefix(partition, "#") {
+			mark = partition[:1]
+		}
+		n = mark + s.connector + "/" + partition[len(mark):]
+		if mark == "#" { // a key comes once or twice
+			return n
+		}
+		s.names[partition] = n
+	}
+	return n
+}
+
+func (s *source) tracker(p Position) *tracker {
+	t, ok := s.trackers[p.Partition]
+	if !ok {
+		t = &tracker{sparse: p.Sparse}
+		s.trackers[p.Partition] = t
 	}
 	return t
 }

@@ -67,6 +67,10 @@ type Append struct {
 	// the log can say "all up to here". It must never have an offset whose rows may still
 	// come. It is called from another goroutine and must not block.
 	Settled func() batch.Claims
+	// Cursors are from where the rows' sources could go on behind them, by partition: the
+	// cursor to go on from when all its rows up to Cursor.Offset are in. They are in the log
+	// with the rows; see [ResumeAt]. Offsets of a partition that has cursors begin at 0.
+	Cursors map[string]Cursor
 	Tags    map[string]string // for the files
 }
 
@@ -139,6 +143,11 @@ func (a *Appender) Append(ctx context.Context, in Append) (Appended, error) {
 	if n := batch.Rows(in.Runs); len(in.Runs) > 0 && int64(n) != in.Record.NumRows() {
 		return Appended{}, fmt.Errorf("append to table %s: runs of %d rows for a record of %d", a.t.root, n, in.Record.NumRows())
 	}
+	cursors, err := checkCursors(in.Cursors)
+	if err != nil {
+		return Appended{}, fmt.Errorf("append to table %s: %w", a.t.root, err)
+	}
+	in.Tags = withCursors(in.Tags, cursors)
 	for {
 		out, again, err := a.try(ctx, in)
 		if err != nil {

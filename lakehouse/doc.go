@@ -37,6 +37,16 @@
 //     from 0.) Spans that have grown together leave the upper one's txn behind; it stays
 //     true.
 //
+// A source's numbers may have gaps (entry ids, log sequence numbers). Where it vouches
+// that no row has, or will ever have, the offsets right before a row's, these come in
+// with the row (batch.Run's Void), so that such a partition, too, is a few intervals
+// in the log and in memory. It is enough to be careful in one place: whether a row is in is
+// asked of its own offset, never of the void ones before it. So what is said to be in is
+// always the offsets of rows that are, and offsets that no row has; that two readers say
+// it of different stretches, before or after a restart, changes nothing. A reader that
+// cannot know what lies before a row says nothing, and the row is an interval by itself
+// until the source's word (below) closes the gap.
+//
 // Most batches extend a span. One that overtook another is only in its tag until the gap
 // is closed. Gaps that never close, since a source skips offsets or a user's processor
 // dropped rows, are closed by the source side's word ([Append].Settled): it makes
@@ -65,6 +75,29 @@
 // stand for idempotency keys: they are in tags, never in a txn, and are
 // remembered for AppenderOptions.KeyWindow. A file that replaces others says in its tag
 // "tidemill.keys_at" when the newest of its keys came in.
+//
+// # Cursors
+//
+// Some sources have no offset from which they could go on: what they can be asked for is
+// "the page behind this token", "the rows behind this key". Their offsets are running
+// numbers from 0, and what they go on from is a short text, the [Cursor] behind an offset.
+// It is in the log with the rows: a file has a tag "tidemill.cursors",
+// {"connector/orders":[{"offset":199,"cursor":"…"}]}, with the last cursor of its record
+// for each partition. A cursor that came in need not count, for the rows of earlier offsets may
+// still be on their way, or lost with a process. The one that counts is the highest below
+// which all offsets from 0 on are in. [ResumeAt] tells it, over all tables that
+// the partition's rows go to. So a cursor is never ahead of the rows, and it never goes
+// back:
+//
+//   - An Appender remembers, of each partition, the one that counts and the highest 64
+//     above it. It takes them in with each commit and looks at all files only once.
+//   - A file that replaces others has the cursor that counts, going by the log's spans and
+//     its own ranges, and those above it.
+//   - When the last file that remembers a cursor is taken out, by expiry or by a restore, a
+//     file without rows takes its place in the same commit, and that of earlier ones like it.
+//
+// Other writers' compactions and deletes drop tags; a source then goes on from an earlier
+// cursor, or from its beginning, and offsets that are in are left out as ever.
 //
 // # A log that does not grow old
 //
@@ -109,7 +142,7 @@
 //
 // [Table.Compact] replaces small files by larger ones with the same rows
 // (part-00000-<uuid>.c000.zstd.parquet), in commits with dataChange false. Their tags are
-// the ranges and keys of what they replace, "tidemill.level" with how often their rows
+// the ranges, keys and cursors of what they replace, "tidemill.level" with how often their rows
 // were put together, and "tidemill.sorted" with the columns that they are sorted by, with
 // commas. Other tags are not carried on. Their footers have bounds per row group.
 //

@@ -44,7 +44,8 @@ const expireGroup = 500
 // Expire takes rows out of the table whose time is before a moment. Rows without a time
 // stay. Files whose bounds are not known stay whole. The source offsets that came in
 // with a removed file are written down as spans in the same commit: what has expired
-// does not come in again when a source delivers it a second time.
+// does not come in again when a source delivers it a second time. Its cursors, if no
+// other file has later ones, go into a file without rows.
 //
 // When others take away its files, it plans again; after several attempts without
 // success that is a *ConflictError.
@@ -181,6 +182,9 @@ func (t *Table) expireCommit(ctx context.Context, o ExpireOptions, removes, adds
 		if len(adds) == 0 {
 			var err error
 			if c.Txns, err = settle(s, removes); err != nil {
+				return nil, err
+			}
+			if err := t.carrier(ctx, s, c); err != nil {
 				return nil, err
 			}
 		}

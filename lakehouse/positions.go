@@ -16,14 +16,15 @@ import (
 type positions struct {
 	version   int64
 	durable   batch.Claims
-	anchors   map[string][]int64 // beginnings of the spans that the log has a txn for, sorted, by partition
-	ephemeral memo               // "~": only here
-	keyed     memo               // "#": in the tags of recent files too
+	anchors   map[string][]int64  // beginnings of the spans that the log has a txn for, sorted, by partition
+	cursors   map[string][]Cursor // by partition, sorted: the one that counts, and those above it
+	ephemeral memo                // "~": only here
+	keyed     memo                // "#": in the tags of recent files too
 }
 
 func newPositions(o AppenderOptions) *positions {
 	return &positions{
-		version: -1, durable: batch.Claims{}, anchors: map[string][]int64{},
+		version: -1, durable: batch.Claims{}, anchors: map[string][]int64{}, cursors: map[string][]Cursor{},
 		ephemeral: newMemo(o.MaxEphemeral, 0), keyed: newMemo(o.MaxKeys, o.KeyWindow),
 	}
 }
@@ -92,6 +93,25 @@ func (p *positions) addFile(f File, now time.Time) {
 			p.addSet(part, set, at)
 		}
 	}
+	p.addCursors(f)
+}
+
+// addCursors takes in a file's cursors. A tag that cannot be read has none.
+func (p *positions) addCursors(f File) {
+	if !hasCursors(f) {
+		return
+	}
+	c, err := Cursors(f)
+	if err != nil {
+		return
+	}
+	for part, list := range c {
+		have := p.cursors[part]
+		for _, x := range list {
+			have = addCursor(have, x)
+		}
+		p.cursors[part] = prune(have, p.durable[part])
+	}
 }
 
 // add takes in what is known to be in the table, or never to come.
@@ -152,7 +172,7 @@ func (p *positions) filter(runs []batch.Run, now time.Time) (keep []int32, kept 
 			again := !goesOn && seen[r.Partition].Contains(off)
 			if !again && !in.Contains(off) {
 				keep = append(keep, row)
-				kept = batch.AppendRun(kept, batch.Run{Partition: r.Partition, First: off, Rows: 1, PerRow: r.PerRow})
+				kept = batch.AppendRun(kept, r.Row(i))
 			}
 			prev, begun = before{off, again}, true
 			row++

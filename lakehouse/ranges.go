@@ -86,7 +86,8 @@ type keysKept struct {
 // mergeTags returns the tags for a file that takes the place of others: what the log has
 // to remember of where their rows came from. Offsets that covered has are remembered
 // without it, as the log's spans are. Keys from before the window are forgotten, and so
-// are the oldest files' if there are too many. The files' other tags are not carried on.
+// are the oldest files' if there are too many. Of cursors the one that counts is
+// remembered, and those above it. The files' other tags are not carried on.
 func mergeTags(files []File, covered batch.Claims, keep keysKept, now time.Time) (map[string]string, error) {
 	files = slices.Clone(files)
 	slices.SortStableFunc(files, func(a, b File) int { return keysAt(b).Compare(keysAt(a)) })
@@ -118,23 +119,31 @@ func mergeTags(files []File, covered batch.Claims, keep keysKept, now time.Time)
 		}
 		all[part] = set
 	}
-	tags := tagsWith(map[string]string{}, all)
+	tags := withCursors(tagsWith(map[string]string{}, all), mergeCursors(files, covered))
 	if keys > 0 {
 		tags[TagKeysAt] = strconv.FormatInt(newest.UnixMilli(), 10)
 	}
 	return tags, nil
 }
 
+func withCursors(tags map[string]string, c map[string][]Cursor) map[string]string {
+	return withTag(tags, TagCursors, cursorsTag(c))
+}
+
 func tagsWith(tags map[string]string, c batch.Claims) map[string]string {
-	ranges := rangesTag(c)
-	if ranges == "" {
+	return withTag(tags, TagRanges, rangesTag(c))
+}
+
+// withTag returns tags with one more, unless its value is empty.
+func withTag(tags map[string]string, name, value string) map[string]string {
+	if value == "" {
 		return tags
 	}
 	out := maps.Clone(tags)
 	if out == nil {
 		out = map[string]string{}
 	}
-	out[TagRanges] = ranges
+	out[name] = value
 	return out
 }
 

@@ -25,7 +25,7 @@ type Restored struct {
 // Columns stay as they are now. The files must still be there; those that were vacuumed
 // are an error, and nothing is changed.
 //
-// Only rows go back. Source offsets that came in since then are remembered: rows that a
+// Only rows go back. Source offsets and cursors that came in since then are remembered: rows that a
 // restore takes out do not come in again by themselves. Followers see no new rows.
 func (t *Table) Restore(ctx context.Context, version int64) (Restored, error) {
 	out, err := t.restore(ctx, version)
@@ -78,6 +78,9 @@ func (t *Table) restoreCommit(ctx context.Context, to *Snapshot) (out Restored, 
 		c := &Commit{
 			Adds: back, Removes: d.Added, Txns: txns, Operation: opRestore,
 			Parameters: map[string]string{"version": strconv.FormatInt(to.version, 10)},
+		}
+		if err == nil {
+			err = t.carrier(ctx, s, c)
 		}
 		if err == nil {
 			err = t.judge(s, s, c)

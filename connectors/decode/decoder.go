@@ -35,6 +35,7 @@ type Position struct {
 	Partition string
 	First     int64 // offset of the message, or of its first line when PerRow
 	PerRow    bool  // line k of the message, from 0 and counting blank ones, has offset First+k
+	Void      int64 // offsets right before First that no row has; see batch.Run
 }
 
 // A Decoder collects the rows of messages until they are flushed as one
@@ -52,6 +53,7 @@ type Decoder struct {
 	runs         []batch.Run
 	run          batch.Run // the run being built; not yet in runs
 	sourceBytes  int       // that the source column will take
+	at           Position  // of the message being read
 
 	bad []BadRow
 
@@ -108,6 +110,7 @@ func (d *Decoder) Bytes() int {
 // that do not decode are remembered for [Decoder.Flush]. The only error is
 // [ErrFull], which never comes right after a flush.
 func (d *Decoder) Message(data []byte, pos Position) error {
+	d.at = pos
 	if d.Bytes()+len(data) > maxColumnBytes-pad || !d.sourceFits(data, pos.Partition) {
 		if d.rows > 0 {
 			return ErrFull
@@ -305,15 +308,28 @@ func (d *Decoder) grow() {
 
 func (d *Decoder) turnAway(raw []byte, partition string, offset int64, why failure) {
 	d.bad = append(d.bad, BadRow{
-		Partition: partition, Offset: offset, Raw: raw,
+		Partition: partition, Offset: offset, Void: d.voidBefore(offset), Raw: raw,
 		Class: ClassDecode, Rule: why.rule, Column: why.path, Message: why.text(),
 	})
+}
+
+// voidBefore returns how many offsets before that of a row of the message are void.
+func (d *Decoder) voidBefore(offset int64) int64 {
+	if offset == d.at.First {
+		return d.at.Void
+	}
+	return 0
 }
 
 // extendRun adds the row just read to the positions.
 func (d *Decoder) extendRun(partition string, offset int64) {
 	d.sourceBytes += len(partition)
 	r := &d.run
+	if void := d.voidBefore(offset); void > 0 && (r.Partition != partition || r.First != offset) {
+		d.endRun()
+		d.run = batch.Run{Partition: partition, First: offset, Rows: 1, Void: void}
+		return
+	}
 	if r.Rows > 1 && r.Partition == partition {
 		if r.PerRow && r.First+int64(r.Rows) == offset || !r.PerRow && r.First == offset {
 			r.Rows++

@@ -104,18 +104,19 @@ func TestRuns(t *testing.T) {
 		data string
 		pos  Position
 	}{
-		{"{}", Position{"a", 5, false}}, {"{}", Position{"a", 6, false}}, {"{}\n{}", Position{"a", 7, true}}, // one run
-		{"{}\n{}\n{}", Position{"a", 9, false}}, // shared, though the first of them could go on with the run before
-		{"{}", Position{"b", 10, false}},
-		{"{}\nx\n{}\n{}", Position{"b", 11, true}},
-		{"x", Position{"c", 0, false}},
-		{"[{},{}]\n{}", Position{"long/partition", 0, true}},
+		{"{}", Position{"a", 5, false, 0}}, {"{}", Position{"a", 6, false, 0}}, {"{}\n{}", Position{"a", 7, true, 0}}, // one run
+		{"{}\n{}\n{}", Position{"a", 9, false, 0}}, // shared, though the first of them could go on with the run before
+		{"{}", Position{"b", 10, false, 0}},
+		{"{}\nx\n{}\n{}", Position{"b", 11, true, 0}},
+		{"x", Position{"c", 0, false, 0}},
+		{"[{},{}]\n{}", Position{"long/partition", 0, true, 0}},
+		{"{}", Position{"s", 100, false, 7}}, {"{}", Position{"s", 101, false, 0}}, {"[{},x,{}]", Position{"s", 200, false, 98}}, {"x\n{}", Position{"s", 300, true, 5}},
 	} {
 		if err := d.Message([]byte(m.data), m.pos); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if d.Bad() != 2 {
+	if d.Bad() != 4 {
 		t.Errorf("%d bad rows", d.Bad())
 	}
 	rec, runs, bad := d.Flush()
@@ -124,11 +125,12 @@ func TestRuns(t *testing.T) {
 		{Partition: "a", First: 5, Rows: 5, PerRow: true}, {Partition: "a", First: 9, Rows: 2},
 		{Partition: "b", First: 10, Rows: 2, PerRow: true}, {Partition: "b", First: 13, Rows: 2, PerRow: true},
 		{Partition: "long/partition", First: 0, Rows: 2}, {Partition: "long/partition", First: 1, Rows: 1},
+		{Partition: "s", First: 100, Rows: 2, PerRow: true, Void: 7}, {Partition: "s", First: 301, Rows: 1},
 	}
 	if !reflect.DeepEqual(runs, want) {
 		t.Errorf("runs %v, want %v", runs, want)
 	}
-	if len(bad) != 2 || bad[0].Partition != "b" || bad[0].Offset != 12 || bad[1].Partition != "c" {
+	if len(bad) != 4 || bad[2].Void != 98 || bad[3].Void != 5 || bad[0].Partition != "b" || bad[0].Offset != 12 || bad[1].Partition != "c" {
 		t.Errorf("bad rows %+v", bad)
 	}
 	row := 0

@@ -27,6 +27,7 @@ const (
 type BadRow struct {
 	Partition string
 	Offset    int64
+	Void      int64  // offsets right before it that no row has
 	Raw       []byte // the row's bytes, whole, without the end of the line; the caller's
 	Class     string // ClassDecode
 	Rule      string // see the rules above

@@ -62,10 +62,10 @@ func TestOverlapsAndCovers(t *testing.T) {
 
 func TestAppendRunJoins(t *testing.T) {
 	var runs []Run
-	for _, r := range []Run{{"a", 5, 1, false}, {"a", 6, 1, false}, {"a", 7, 3, true}, {"a", 10, 2, false}, {"a", 10, 1, false}, {"b", 11, 1, false}} {
+	for _, r := range []Run{{"a", 5, 1, false, 0}, {"a", 6, 1, false, 0}, {"a", 7, 3, true, 0}, {"a", 10, 2, false, 0}, {"a", 10, 1, false, 0}, {"b", 11, 1, false, 0}} {
 		runs = AppendRun(runs, r)
 	}
-	want := []Run{{"a", 5, 5, true}, {"a", 10, 3, false}, {"b", 11, 1, false}}
+	want := []Run{{"a", 5, 5, true, 0}, {"a", 10, 3, false, 0}, {"b", 11, 1, false, 0}}
 	if !reflect.DeepEqual(runs, want) {
 		t.Fatalf("got %v, want %v", runs, want)
 	}
@@ -76,14 +76,37 @@ func TestAppendRunJoins(t *testing.T) {
 
 func TestFilterKeepsWhatIsNotIn(t *testing.T) {
 	c := Claims{"a": {{0, 6}, {9, 9}}}
-	keep, runs := c.Filter([]Run{{"a", 5, 5, true}, {"a", 10, 3, false}, {"b", 5, 1, false}})
+	keep, runs := c.Filter([]Run{{"a", 5, 5, true, 0}, {"a", 10, 3, false, 0}, {"b", 5, 1, false, 0}})
 	if !reflect.DeepEqual(keep, []int32{2, 3, 5, 6, 7, 8}) {
 		t.Fatalf("keep %v", keep)
 	}
-	if want := []Run{{"a", 7, 2, true}, {"a", 10, 3, false}, {"b", 5, 1, false}}; !reflect.DeepEqual(runs, want) {
+	if want := []Run{{"a", 7, 2, true, 0}, {"a", 10, 3, false, 0}, {"b", 5, 1, false, 0}}; !reflect.DeepEqual(runs, want) {
 		t.Fatalf("runs %v, want %v", runs, want)
 	}
-	if keep, _ := c.Filter([]Run{{"a", 7, 2, true}}); keep != nil {
+	if keep, _ := c.Filter([]Run{{"a", 7, 2, true, 0}}); keep != nil {
 		t.Fatalf("nothing overlaps, got %v", keep)
+	}
+}
+
+// TestVoid: what no row has goes with the row behind it, into claims and into what a
+// filter keeps, and says nothing of whether that row is in.
+func TestVoid(t *testing.T) {
+	var runs []Run
+	for _, r := range []Run{{"a", 10, 1, false, 4}, {"a", 11, 1, false, 0}, {"a", 20, 1, false, 8}, {"a", 20, 1, false, 8}, {"a", 30, 2, true, 2}, {"b", 7, 1, false, 3}} {
+		runs = AppendRun(runs, r)
+	}
+	want := []Run{{"a", 10, 2, true, 4}, {"a", 20, 2, false, 8}, {"a", 30, 2, true, 2}, {"b", 7, 1, false, 3}}
+	if !reflect.DeepEqual(runs, want) {
+		t.Fatalf("got %v, want %v", runs, want)
+	}
+	if got, want := ClaimsOf(runs), (Claims{"a": {{6, 20}, {28, 31}}, "b": {{4, 7}}}); !reflect.DeepEqual(got, want) {
+		t.Fatalf("claims %v, want %v", got, want)
+	}
+	keep, kept := Claims{"a": {{6, 9}, {11, 19}, {31, 31}}}.Filter(runs)
+	if !reflect.DeepEqual(keep, []int32{0, 2, 3, 4, 6}) {
+		t.Fatalf("kept %v", keep)
+	}
+	if want := []Run{{"a", 10, 1, true, 4}, {"a", 20, 2, false, 8}, {"a", 30, 1, true, 2}, {"b", 7, 1, false, 3}}; !reflect.DeepEqual(kept, want) {
+		t.Fatalf("kept %v, want %v", kept, want)
 	}
 }

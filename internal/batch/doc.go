@@ -42,6 +42,7 @@ type Run struct {
 	First     int64 // offset of the first row
 	Rows      int   // rows in the run, at least 1
 	PerRow    bool  // true: row i has offset First+i; false: all rows have offset First
+	Void      int64 // offsets right before First that no row has, nor ever will; see [Run.Claim]
 }
 
 // Offset returns the offset of row i of the run, 0 <= i < Rows.
@@ -52,12 +53,30 @@ func (r Run) Offset(i int) int64 {
 	return r.First
 }
 
-// Interval returns the offsets that the run covers.
+// Interval returns the offsets that the run's rows have.
 func (r Run) Interval() Interval {
 	if r.PerRow {
 		return Interval{r.First, r.First + int64(r.Rows) - 1}
 	}
 	return Interval{r.First, r.First}
+}
+
+// Claim returns the offsets that are in once the run's rows are: those of the rows
+// and the void ones before them, since no row will ever ask for these. Whether a row
+// is in is asked of its own offset only.
+func (r Run) Claim() Interval {
+	v := r.Interval()
+	v.First -= r.Void
+	return v
+}
+
+// Row returns row i of the run as a run of its own.
+func (r Run) Row(i int) Run {
+	one := Run{Partition: r.Partition, First: r.Offset(i), Rows: 1, PerRow: r.PerRow}
+	if one.First == r.First {
+		one.Void = r.Void
+	}
+	return one
 }
 
 // AppendRun adds rows to a list of runs, joining them to the last run where
@@ -67,13 +86,14 @@ func AppendRun(runs []Run, r Run) []Run {
 		l := &runs[n-1]
 		if l.Partition == r.Partition {
 			switch {
-			case (l.PerRow || l.Rows == 1) && (r.PerRow || r.Rows == 1) && l.First+int64(l.Rows) == r.First:
+			case (l.PerRow || l.Rows == 1) && (r.PerRow || r.Rows == 1) && l.First+int64(l.Rows) == r.First && r.Void == 0:
 				l.PerRow = true
 				l.Rows += r.Rows
 				return runs
 			case (!l.PerRow || l.Rows == 1) && (!r.PerRow || r.Rows == 1) && l.First == r.First:
 				l.PerRow = false
 				l.Rows += r.Rows
+				l.Void = max(l.Void, r.Void)
 				return runs
 			}
 		}

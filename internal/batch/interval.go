@@ -100,11 +100,16 @@ func (s Intervals) Len() int64 {
 // Claims says for each source partition which offsets are in.
 type Claims map[string]Intervals
 
-// ClaimsOf returns what a list of runs covers.
+// ClaimsOf returns what is in once the rows of a list of runs are.
 func ClaimsOf(runs []Run) Claims {
 	c := Claims{}
-	for _, r := range runs {
-		c[r.Partition] = c[r.Partition].Add(r.Interval())
+	for i := 0; i < len(runs); {
+		part := runs[i].Partition
+		set := c[part]
+		for ; i < len(runs) && runs[i].Partition == part; i++ {
+			set = set.Add(runs[i].Claim())
+		}
+		c[part] = set
 	}
 	return c
 }
@@ -148,7 +153,7 @@ func (c Claims) Filter(runs []Run) (keep []int32, kept []Run) {
 		for i := range r.Rows {
 			if !s.Contains(r.Offset(i)) {
 				keep = append(keep, row)
-				kept = AppendRun(kept, Run{r.Partition, r.Offset(i), 1, r.PerRow})
+				kept = AppendRun(kept, r.Row(i))
 			}
 			row++
 		}
