@@ -17,7 +17,6 @@ import (
 	"github.com/tidemill/tidemill/connectors/csvjson"
 	"github.com/tidemill/tidemill/connectors/position"
 	"github.com/tidemill/tidemill/connectors/webhook"
-	"github.com/tidemill/tidemill/internal/secret"
 )
 
 // httpServer is the http_server input: rows by HTTP and WebSocket. It takes the
@@ -51,7 +50,7 @@ func httpServerSpec() *service.ConfigSpec {
 			str("cert_file").Description("TLS certificate, with an address of its own.").Default("").Advanced(),
 			str("key_file").Description("TLS key, with an address of its own.").Default("").Advanced(),
 		).
-		Field(service.NewBoolField(httpSingle).Description("Set by Tidemill itself.").Default(false).Advanced()).
+		Field(service.NewBoolField(rowsSingle).Description("Set by Tidemill itself.").Default(false).Advanced()).
 		Fields(resumeFields()...)
 }
 
@@ -74,10 +73,6 @@ func httpAuthField() *service.ConfigField {
 	).Description("Who may send; by default everyone who reaches the address.")
 }
 
-// httpSingle is a field that a connector file does not have: whether processors
-// take the rows, which want one at a time.
-const httpSingle = "tidemill_single"
-
 // httpInput is a running http_server.
 type httpInput struct {
 	server       *webhook.Server
@@ -98,7 +93,7 @@ func newHTTPServer(e *Engine) service.BatchInputConstructor {
 			Verbs: p.strings("allowed_verbs"), Timeout: p.duration("timeout"), Format: p.str("format"),
 			MaxBody: int64(p.int("max_body_bytes")), MaxPending: int64(p.int("max_pending_bytes")),
 			CORS:    webhook.CORS{Enabled: p.bool("cors", "enabled"), Origins: p.strings("cors", "allowed_origins")},
-			Welcome: p.str("ws_welcome_message"), Single: p.bool(httpSingle),
+			Welcome: p.str("ws_welcome_message"), Single: p.bool(rowsSingle),
 			Kinds: csvKinds(e, p.str(ownerTable)),
 			Auth:  webhook.Auth{Tokens: p.secrets("auth", "tokens"), Header: p.str("auth", "token_header")},
 		}
@@ -110,12 +105,7 @@ func newHTTPServer(e *Engine) service.BatchInputConstructor {
 		if utf8.RuneCountInString(p.str("csv_delimiter")) != 1 || strings.ContainsRune("\"\r\n\uFFFD", c.Delimiter) {
 			p.bad("csv_delimiter", "must be one character, and neither a quote nor a newline")
 		}
-		if limit := p.str("rate_limit"); limit != "" {
-			if !res.HasRateLimit(limit) {
-				p.bad("rate_limit", "there is no rate limit resource %q; add it under rate_limit_resources, or correct the name", limit)
-			}
-			c.Limit = limiter(res, limit)
-		}
+		c.Limit = p.limit(res)
 		in := &httpInput{engine: e, connector: p.str(ownerConnector), path: p.str("path"), wsPath: p.str("ws_path")}
 		for field, path := range map[string]string{"path": in.path, "ws_path": in.wsPath} {
 			if path != "" && !strings.HasPrefix(path, "/") {
@@ -164,15 +154,6 @@ func csvKinds(e *Engine, table string) func(context.Context) func(string) csvjso
 			}
 			return csvjson.Guess
 		}
-	}
-}
-
-func limiter(res *service.Resources, name string) func(context.Context) (time.Duration, error) {
-	return func(ctx context.Context) (wait time.Duration, err error) {
-		if aerr := res.AccessRateLimit(ctx, name, func(l service.RateLimit) { wait, err = l.Access(ctx) }); aerr != nil {
-			return 0, aerr
-		}
-		return wait, err
 	}
 }
 
@@ -308,39 +289,4 @@ func (s *httpServers) drain(connector string) {
 	for _, server := range s.by[connector] {
 		server.Drain()
 	}
-}
-
-// parsed reads fields of a config and collects what is wrong with them.
-type parsed struct {
-	conf *service.ParsedConfig
-	errs []error
-}
-
-func (p *parsed) bad(field, format string, args ...any) {
-	p.errs = append(p.errs, fmt.Errorf("%s: %s", field, fmt.Sprintf(format, args...)))
-}
-
-func (p *parsed) err() error { return errors.Join(p.errs...) }
-
-func field[T any](p *parsed, get func(...string) (T, error), path []string) T {
-	v, err := get(path...)
-	if err != nil {
-		p.errs = append(p.errs, fmt.Errorf("%s: %w", strings.Join(path, "."), err))
-	}
-	return v
-}
-
-func (p *parsed) str(path ...string) string       { return field(p, p.conf.FieldString, path) }
-func (p *parsed) strings(path ...string) []string { return field(p, p.conf.FieldStringList, path) }
-func (p *parsed) int(path ...string) int          { return field(p, p.conf.FieldInt, path) }
-func (p *parsed) bool(path ...string) bool        { return field(p, p.conf.FieldBool, path) }
-func (p *parsed) duration(path ...string) time.Duration {
-	return field(p, p.conf.FieldDuration, path)
-}
-
-func (p *parsed) secrets(path ...string) (out []secret.String) {
-	for _, s := range p.strings(path...) {
-		out = append(out, secret.New(s))
-	}
-	return out
 }
