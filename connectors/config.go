@@ -104,11 +104,11 @@ var nested = map[string]bool{"broker": true, "sequence": true}
 var replayed = map[string]bool{"file": true, "generate": true, "kafka_franz": true, "kafka": true}
 
 // unreplayed lists the inputs of ours that do not replay rejected messages themselves.
-var unreplayed = map[string]bool{httpPoll: true}
+var unreplayed = map[string]bool{httpPoll: true, sqlPoll: true}
 
 // singles lists the inputs of ours that hand over rows in blocks, unless processors
 // take them, which want one at a time; rowsSingle is the field that says so.
-var singles = map[string]bool{httpServer: true, httpPoll: true}
+var singles = map[string]bool{httpServer: true, httpPoll: true, sqlPoll: true}
 
 const rowsSingle = "tidemill_single"
 

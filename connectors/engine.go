@@ -44,6 +44,7 @@ func New(o Options) (*Engine, error) {
 		env.RegisterBatchInput(sourceInput, sourceSpec(), newSource),
 		env.RegisterBatchInput(httpServer, httpServerSpec(), newHTTPServer(e)),
 		env.RegisterBatchInput(httpPoll, httpPollSpec(), newHTTPPoll(e)),
+		env.RegisterBatchInput(sqlPoll, sqlPollSpec(), newSQLPoll(e)),
 		env.RegisterBatchInput("host_metrics", hostMetricsSpec(), newHostMetrics),
 		env.RegisterBatchScannerCreator(rowsScanner, rowsScannerSpec(), newRowsScanner),
 	); err != nil {

@@ -14,7 +14,7 @@ import (
 // resumed lists the inputs of ours that go on where the table's log says, or want to
 // know the table for another reason. Their config is told whose they are, in the
 // fields of resumeFields.
-var resumed = map[string]bool{httpServer: true, httpPoll: true}
+var resumed = map[string]bool{httpServer: true, httpPoll: true, sqlPoll: true}
 
 // Fields that a connector file does not have: they are filled in before it runs.
 const (
