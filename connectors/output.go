@@ -165,6 +165,9 @@ func (o *output) WriteBatch(ctx context.Context, msgs service.MessageBatch) erro
 		if err != nil {
 			return err
 		}
+		for _, c := range part.counts {
+			c.to.Count(c.rows, c.bad)
+		}
 		out.Bytes += part.bytes
 		msgs = msgs[n:]
 	}
@@ -190,6 +193,14 @@ type decoded struct {
 	// cursors are the last ones of the messages, by partition.
 	cursors map[string]lakehouse.Cursor
 	bytes   int64
+	// counts are for the messages that someone waits for the numbers of.
+	counts []count
+}
+
+// count is how many rows of a message did decode and did not.
+type count struct {
+	to        counter
+	rows, bad int64
 }
 
 // elsewhere returns what another table has of rows that are alone at their
@@ -247,18 +258,25 @@ func (o *output) decode(dec *decode.Decoder, msgs service.MessageBatch) (d decod
 		if r, ok := reached[st.Partition]; ok && st.Offset <= r.last && st != r.by {
 			break
 		}
-		before := dec.Rows() + dec.Bad()
+		rowsBefore, badBefore := dec.Rows(), dec.Bad()
+		c := count{to: st.counter}
 		if err := m.GetError(); err != nil {
 			failed = append(failed, decode.BadRow{
 				Partition: st.Partition, Offset: st.Offset, Void: st.Void, Raw: data, Class: quarantine.ClassDecode, Rule: "processor_failed",
 				Message: "a processor of the connector failed: " + err.Error(),
 			})
+			c.bad = 1
 		} else if err := dec.Message(data, decode.Position{Partition: st.Partition, First: st.Offset, PerRow: st.PerRow, Void: st.Void}); err != nil {
 			break // the record is full
 		}
+		c.rows = int64(dec.Rows() - rowsBefore)
+		c.bad += int64(dec.Bad() - badBefore)
 		last := st.Last()
-		if rows := int64(dec.Rows() + dec.Bad() - before); st.PerRow {
-			last = max(last, st.Offset+rows-1)
+		if st.PerRow {
+			last = max(last, st.Offset+c.rows+c.bad-1)
+		}
+		if c.to != nil {
+			d.counts = append(d.counts, c)
 		}
 		reached[st.Partition] = reach{last, st}
 		if st.settled != nil {
