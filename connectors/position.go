@@ -119,6 +119,7 @@ type stamped struct {
 	cursor  lakehouse.Cursor // the last one that the partition had, up to this message
 	counter counter          // may be nil
 	bad     *unread          // instead of a row: the input could not read it
+	raw     []byte           // as the source had it, where processors come; nil: nobody has its bytes
 }
 
 // unread is a part of a source that gives no row, as it goes to quarantine.

@@ -126,6 +126,12 @@ func (s *source) ReadBatch(ctx context.Context) (service.MessageBatch, service.A
 				delete(s.names, strings.TrimPrefix(p.Partition, s.connector+"/"))
 			}
 		}
+		if s.processors && m.HasBytes() {
+			// What a processor fails on, it may have changed already.
+			if st.raw, err = m.AsBytes(); err != nil {
+				return nil, nil, fmt.Errorf("message bytes: %w", err)
+			}
+		}
 		st.bad, _ = m.Context().Value(unreadKey{}).(*unread)
 		durable = durable || batch.Durable(p.Partition)
 		msgs[i] = withPosition(m, st, s.processors)
