@@ -2,6 +2,7 @@ package connectors
 
 import (
 	"context"
+	"encoding/base64"
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
@@ -214,4 +215,26 @@ func until(t *testing.T, what string, done <-chan error, ok func() bool) {
 			t.Fatalf("not within a minute: %s", what)
 		}
 	}
+}
+
+// TestProtobuf decodes payloads by a .proto file of the project, without a registry.
+func TestProtobuf(t *testing.T) {
+	dir := t.TempDir()
+	put(t, dir+"/event.proto", protoEvent)
+	good := protoBytes(9007199254740995, "proto")[2:]
+	var inputs []string
+	for _, m := range [][]byte{good, good[:11]} {
+		inputs = append(inputs, fmt.Sprintf(`{generate: {count: 1, interval: "", mapping: 'root = "%s".decode("base64")'}}`, base64.StdEncoding.EncodeToString(m)))
+	}
+	store := mem.New()
+	newLake(t, store, registryContract).run(fmt.Sprintf(`input:
+  broker: {inputs: [%s]}
+pipeline:
+  processors:
+    - protobuf: {operator: decode, message: Event, import_paths: [%q], use_proto_names: true}
+output:
+  lakehouse: {table: events, batching: {period: 20ms}}
+`, strings.Join(inputs, ", "), dir))
+	equal(t, "landed", rows(t, store, "events", "id", "name", "at", "ratio", "flags"), []string{"9007199254740995 proto 2026-01-31 08:00:00Z 0.5 [true,false]"})
+	equal(t, "quarantined", rows(t, store, "events_quarantine", "rule", "raw"), []string{"processor_failed " + string(good[:11])})
 }
