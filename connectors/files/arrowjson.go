@@ -133,7 +133,14 @@ func timeOf(a arrow.Array) appendValue {
 		return func(dst []byte, i int) []byte { return appendClock(dst, int64(a.Value(i))*unit) }
 	case *array.Decimal128:
 		scale := int(a.DataType().(*arrow.Decimal128Type).Scale)
-		return func(dst []byte, i int) []byte { return appendDecimal(dst, a.Value(i).BigInt().String(), scale) }
+		return func(dst []byte, i int) []byte {
+			v := a.Value(i)
+			if low := int64(v.LowBits()); v.HighBits() == low>>63 { // most fit into 64 bits
+				var digits [20]byte
+				return appendDecimal(dst, strconv.AppendInt(digits[:0], low, 10), scale)
+			}
+			return appendDecimal(dst, v.BigInt().String(), scale)
+		}
 	case *array.Decimal256:
 		scale := int(a.DataType().(*arrow.Decimal256Type).Scale)
 		return func(dst []byte, i int) []byte { return appendDecimal(dst, a.Value(i).BigInt().String(), scale) }

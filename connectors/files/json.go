@@ -77,14 +77,14 @@ func appendClock(dst []byte, nanos int64) []byte {
 
 // appendDecimal appends an unscaled number given in digits, with scale digits after
 // the point.
-func appendDecimal(dst []byte, digits string, scale int) []byte {
-	if digits != "" && digits[0] == '-' {
+func appendDecimal[T string | []byte](dst []byte, digits T, scale int) []byte {
+	if len(digits) > 0 && digits[0] == '-' {
 		dst, digits = append(dst, '-'), digits[1:]
 	}
 	if scale <= 0 {
 		dst = append(dst, digits...)
 		for range -scale {
-			if digits == "0" {
+			if string(digits) == "0" {
 				break
 			}
 			dst = append(dst, '0')
