@@ -104,7 +104,7 @@ var nested = map[string]bool{"broker": true, "sequence": true}
 var replayed = map[string]bool{"file": true, "generate": true, "kafka_franz": true, "kafka": true, "nats_jetstream": true, "redis_streams": true, "aws_kinesis": true, postgresChanges: true}
 
 // unreplayed lists the inputs of ours that do not replay rejected messages themselves.
-var unreplayed = map[string]bool{httpPoll: true, sqlPoll: true}
+var unreplayed = map[string]bool{filesInput: true, httpPoll: true, sqlPoll: true}
 
 // singles lists the inputs of ours that hand over rows in blocks, unless processors
 // take them, which want one at a time; rowsSingle is the field that says so.
@@ -150,6 +150,8 @@ func wrapInput(c *Config, in *yaml.Node, processors bool) {
 	switch {
 	case kind == "file" && child(conf, "codec") == nil:
 		numberLines(conf, processors)
+	case kind == filesInput:
+		c.bindFiles(keyNode(in, kind), conf, processors)
 	case (kind == "kafka_franz" || kind == "kafka" || kind == "aws_kinesis") && conf != nil && conf.Kind == yaml.MappingNode:
 		handOverBatches(conf)
 		if kind == "kafka_franz" && child(conf, "session_timeout") == nil {
@@ -250,6 +252,16 @@ func child(n *yaml.Node, key string) *yaml.Node {
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		if n.Content[i].Value == key {
 			return n.Content[i+1]
+		}
+	}
+	return nil
+}
+
+// keyNode returns the node of a key that a mapping has.
+func keyNode(n *yaml.Node, key string) *yaml.Node {
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		if n.Content[i].Value == key {
+			return n.Content[i]
 		}
 	}
 	return nil

@@ -11,6 +11,7 @@ import (
 
 	"github.com/redpanda-data/benthos/v4/public/service"
 
+	"github.com/tidemill/tidemill/connectors/files"
 	"github.com/tidemill/tidemill/connectors/jetstream"
 	"github.com/tidemill/tidemill/connectors/redisstream"
 	"github.com/tidemill/tidemill/internal/problem"
@@ -29,7 +30,9 @@ type Engine struct {
 type Options struct {
 	Tables Tables
 	Mux    *Mux // nil: none; inputs then need addresses of their own
-	Logger *slog.Logger
+	// OpenBucket reaches the bucket of s3:// paths of the input files. Nil: there are none.
+	OpenBucket func(context.Context, S3) (files.Bucket, error)
+	Logger     *slog.Logger
 }
 
 // New builds an engine with an environment of its own.
@@ -47,6 +50,8 @@ func New(o Options) (*Engine, error) {
 		env.RegisterBatchInput(httpServer, httpServerSpec(), newHTTPServer(e)),
 		env.RegisterBatchInput(httpPoll, httpPollSpec(), newHTTPPoll(e)),
 		env.RegisterBatchInput(sqlPoll, sqlPollSpec(), newSQLPoll(e)),
+		env.RegisterBatchInput(filesInput, filesSpec(), unboundFiles),
+		env.RegisterBatchInput(boundFiles, boundFilesSpec(), newFiles(o)),
 		env.RegisterBatchInput("host_metrics", hostMetricsSpec(), newHostMetrics),
 		env.RegisterBatchInput(postgresChanges, postgresChangesSpec(), newPostgresChanges(o.Tables, e.log)),
 		env.RegisterBatchInput("redis_streams", redisstream.Spec(), redisstream.New),

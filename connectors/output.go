@@ -260,7 +260,18 @@ func (o *output) decode(dec *decode.Decoder, msgs service.MessageBatch) (d decod
 		}
 		rowsBefore, badBefore := dec.Rows(), dec.Bad()
 		c := count{to: st.counter}
-		if err := m.GetError(); err != nil {
+		if b := st.bad; b != nil {
+			failed = append(failed, decode.BadRow{
+				Partition: st.Partition, Offset: st.Offset, Raw: b.raw, Class: quarantine.ClassDecode, Rule: b.rule, Message: b.message,
+			})
+			c.bad = 1
+		} else if err := m.GetError(); err != nil {
+			if registryAway(err) {
+				return d, 0, fmt.Errorf("a processor of the connector failed, and will be asked again: %w", err)
+			}
+			if st.raw != nil {
+				data = st.raw
+			}
 			failed = append(failed, decode.BadRow{
 				Partition: st.Partition, Offset: st.Offset, Void: st.Void, Raw: data, Class: quarantine.ClassDecode, Rule: "processor_failed",
 				Message: "a processor of the connector failed: " + err.Error(),

@@ -19,6 +19,7 @@ import (
 	"github.com/apache/arrow/go/v17/arrow"
 	"github.com/apache/arrow/go/v17/arrow/array"
 
+	"github.com/tidemill/tidemill/connectors/files"
 	"github.com/tidemill/tidemill/contract"
 	"github.com/tidemill/tidemill/internal/batch"
 	"github.com/tidemill/tidemill/lakehouse"
@@ -39,7 +40,8 @@ type lake struct {
 	tb       testing.TB
 	store    objstore.Store
 	contract *contract.Table
-	fault    func(point string) // nil: none
+	fault    func(point string)                              // nil: none
+	open     func(context.Context, S3) (files.Bucket, error) // buckets of the input files
 
 	mu      sync.Mutex
 	landing *Landing
@@ -107,7 +109,7 @@ func (l *lake) Landing(ctx context.Context, table string) (*Landing, error) {
 // run runs a connector until its input ends.
 func (l *lake) run(conf string) {
 	l.tb.Helper()
-	e, err := New(Options{Tables: l})
+	e, err := New(Options{Tables: l, OpenBucket: l.open})
 	if err != nil {
 		l.tb.Fatal(err)
 	}

@@ -119,7 +119,20 @@ func (s *source) ReadBatch(ctx context.Context) (service.MessageBatch, service.A
 			t := s.tracker(p)
 			st.settled = t
 			acks = append(acks, t.deliver(p.Offset-p.Void, p.Last()))
+			if p.End {
+				// Messages have it still; there may be more partitions than memory for them.
+				t.close(p.Last() + 1)
+				delete(s.trackers, p.Partition)
+				delete(s.names, strings.TrimPrefix(p.Partition, s.connector+"/"))
+			}
 		}
+		if s.processors && m.HasBytes() {
+			// What a processor fails on, it may have changed already.
+			if st.raw, err = m.AsBytes(); err != nil {
+				return nil, nil, fmt.Errorf("message bytes: %w", err)
+			}
+		}
+		st.bad, _ = m.Context().Value(unreadKey{}).(*unread)
 		durable = durable || batch.Durable(p.Partition)
 		msgs[i] = withPosition(m, st, s.processors)
 	}

@@ -67,6 +67,7 @@ func lintProject(p *project.Project, further []string, proc *process, mux *conne
 	o := connectors.Options{Logger: quiet(log), Mux: mux}
 	if proc != nil {
 		o.Tables = lateTables{proc}
+		o.OpenBucket = proc.openBucket
 	}
 	e, err := connectors.New(o)
 	if err != nil {

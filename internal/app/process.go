@@ -52,6 +52,9 @@ type process struct {
 	conns    *connectors.Engine
 	configs  []*connectors.Config
 
+	bucketsMu sync.Mutex
+	buckets   []func() // guarded by bucketsMu: that connectors read; to be closed
+
 	lives    map[string]*live // by table
 	landings landings
 
@@ -290,6 +293,7 @@ func (p *process) stop(ctx context.Context) error {
 	if p.temporal != nil {
 		p.temporal.Close()
 	}
+	p.closeBuckets()
 	for i := len(p.closers) - 1; i >= 0; i-- {
 		errs = append(errs, p.closers[i]())
 	}
