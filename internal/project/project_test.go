@@ -75,7 +75,7 @@ func TestLoadEverything(t *testing.T) {
 	if c := p.Temporal(); c.Address != "temporal:7233" || c.Namespace != "prod" || c.TaskQueue != "q" || !c.TLS || c.APIKey.Reveal() != "token-7bZ" {
 		t.Errorf("temporal %+v", c)
 	}
-	if want := []Model{{"fraud", filepath.Join(dir, "models/fraud.onnx"), "challenger"}}; !reflect.DeepEqual(p.Models(), want) {
+	if want := []Model{{"fraud", filepath.Join(dir, "models/fraud.onnx"), "challenger", 12}}; !reflect.DeepEqual(p.Models(), want) {
 		t.Errorf("models %+v", p.Models())
 	}
 	if want := []string{filepath.Join(dir, "connectors/a.yaml"), filepath.Join(dir, "connectors/b.yaml")}; !reflect.DeepEqual(p.Connectors(), want) {
