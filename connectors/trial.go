@@ -15,6 +15,7 @@ type trial struct {
 	refuse   string                    // why it cannot be: reading alone takes messages away
 	change   func(t *trialRun, n conf) // of its config
 	giveBack bool                      // held messages are rejected at the end, and the source has them again
+	harmless bool                      // acking changes nothing at the source, so that its end can be told
 	atOnce   bool                      // they are rejected as they come: somebody waits for the answer
 	leaves   string                    // what it leaves behind, for people; "" for nothing
 }
@@ -45,32 +46,35 @@ var trials = map[string]trial{
 	"aws_sqs":                {giveBack: true, leaves: givenBack, change: func(_ *trialRun, c conf) { c.set("delete_message", "false", "!!bool") }},
 	"aws_s3":                 {change: keepObjects("delete_objects"), giveBack: true},
 	"aws_kinesis":            {refuse: "would take shards and checkpoints from the consumers that run; try the connector with an input of `generate` or `file` that holds a few of its records"},
-	"azure_blob_storage":     {change: keepObjects("delete_objects")},
+	"azure_blob_storage":     {harmless: true, change: keepObjects("delete_objects")},
 	"azure_queue_storage":    {leaves: "messages that were read come back when their visibility timeout is over"},
-	"gcp_cloud_storage":      {change: keepObjects("delete_objects")},
+	"gcp_cloud_storage":      {harmless: true, change: keepObjects("delete_objects")},
 	"gcp_pubsub":             {giveBack: true, leaves: givenBack},
 	"beanstalkd":             {giveBack: true, leaves: givenBack},
-	"csv":                    {change: keepObjects("delete_on_finish")},
-	"file":                   {change: keepObjects("delete_on_finish")},
-	"sftp":                   {change: keepObjects("delete_on_finish")},
-	"http_client":            {leaves: "the requests were really made"},
+	"csv":                    {harmless: true, change: keepObjects("delete_on_finish")},
+	"file":                   {harmless: true, change: keepObjects("delete_on_finish")},
+	"sftp":                   {harmless: true, change: keepObjects("delete_on_finish")},
+	"http_client":            {harmless: true, leaves: "the requests were really made"},
 	"http_server":            {atOnce: true, leaves: "whoever sent requests got an error (502), so that they send them again"},
-	"mqtt":                   {change: ownSession, leaves: "nothing at the broker: another client id is used, without a session that is kept; it sees only what is published meanwhile"},
-	"nats":                   {change: func(_ *trialRun, c conf) { remove(c.Node, "queue") }},
+	"mqtt":                   {harmless: true, change: ownSession, leaves: "nothing at the broker: another client id is used, without a session that is kept; it sees only what is published meanwhile"},
+	"nats":                   {harmless: true, change: func(_ *trialRun, c conf) { remove(c.Node, "queue") }},
 	"nats_jetstream":         {change: ephemeral, giveBack: true},
 	"nats_stream":            {change: ephemeral, giveBack: true},
 	"nsq":                    {change: ownChannel, giveBack: true},
 	"pulsar":                 {giveBack: true, leaves: givenBack},
 	"redis_list":             {refuse: "takes messages out of the list as it reads them; try the connector with an input of `generate` or `file` that holds a few of them"},
 	"redis_streams":          {change: ownStreamGroup},
-	"socket_server":          {leaves: "what was sent to it meanwhile is gone"},
-	"subprocess":             {leaves: "the program was really run"},
-	"stdin":                  {leaves: "what was read of standard input is gone"},
-	"gcp_bigquery_select":    {leaves: "the query was really run"},
+	"socket_server":          {harmless: true, leaves: "what was sent to it meanwhile is gone"},
+	"subprocess":             {harmless: true, leaves: "the program was really run"},
+	"stdin":                  {harmless: true, leaves: "what was read of standard input is gone"},
+	"gcp_bigquery_select":    {harmless: true, leaves: "the query was really run"},
 	"cockroachdb_changefeed": {change: func(_ *trialRun, c conf) { remove(c.Node, "cursor_cache") }},
-	"generate":               {},
-	"sql_raw":                {leaves: "the query was really run"},
-	"sql_select":             {},
+	"generate":               {harmless: true},
+	"sql_raw":                {harmless: true, leaves: "the query was really run"},
+	"host_metrics":           {harmless: true}, "parquet": {harmless: true}, "mongodb": {harmless: true}, "cassandra": {harmless: true},
+	"redis_scan": {harmless: true}, "redis_pubsub": {harmless: true}, "azure_cosmosdb": {harmless: true}, "hdfs": {harmless: true},
+	"nats_kv": {harmless: true}, "schema_registry": {harmless: true}, "socket": {harmless: true}, "websocket": {harmless: true},
+	"sql_select": {harmless: true},
 }
 
 // trialRun prepares a connector's inputs for one look.
@@ -111,7 +115,8 @@ func (t *trialRun) prepare(in *yaml.Node) {
 	if !known {
 		how = trial{giveBack: true}
 	}
-	t.hold.rejected[kind] = how
+	how.harmless = how.harmless || kind == "aws_s3" && child(own, "sqs") == nil
+	t.hold.trials[kind] = how
 	if how.refuse != "" {
 		t.problems.Addf(t.config.File, lineOf(in, t.config.root), "input."+kind, "%s", how.refuse)
 		return

@@ -89,5 +89,5 @@ var fileSpec = spec{
 
 // JSONSchema describes files of tests, for editors.
 func JSONSchema() ([]byte, error) {
-	return fileSpec.JSONSchema(strictyaml.SchemaOptions{ID: "https://tidemill.dev/schemas/test.json", Title: "Tidemill connector tests"})
+	return fileSpec.JSONSchema(strictyaml.SchemaOptions{ID: "urn:tidemill:tests", Title: "Tidemill connector tests"})
 }

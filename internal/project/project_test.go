@@ -251,7 +251,7 @@ func TestSchema(t *testing.T) {
 
 func TestInit(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "new", "shop")
-	files, err := Init(dir)
+	files, err := Init(dir, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -322,7 +322,7 @@ func yamlField(text string) bool {
 
 func TestInitDoesNotOverwrite(t *testing.T) {
 	dir := write(t, map[string]string{File: "project: mine\n", "README.md": "mine"})
-	_, err := Init(dir)
+	_, err := Init(dir, nil)
 	if len(problem.Of(err)) != 2 || !strings.Contains(err.Error(), "exists already and is not overwritten") {
 		t.Fatalf("got %v", err)
 	}
