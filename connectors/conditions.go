@@ -79,11 +79,12 @@ func condition(dir string, v cases.Value, m *service.Message) (*cases.Diff, erro
 		if err != nil {
 			return nil, err
 		}
-		res, err := m.BloblangQueryValue(exe)
-		if err != nil {
-			return bad(false, want, err.Error())
+		res, err := m.BloblangQuery(exe)
+		if err != nil || res == nil {
+			return bad(false, want, fmt.Sprint(err))
 		}
-		return bad(res == true, want, fmt.Sprint(res))
+		got, err := res.AsBytes()
+		return bad(err == nil && string(got) == "true", want, string(got))
 	case "metadata_equals":
 		return metadata(v, m)
 	case "file_equals":

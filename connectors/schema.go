@@ -76,7 +76,6 @@ type benthosDocs struct {
 
 type docComponent struct {
 	Name    string   `json:"name"`
-	Status  string   `json:"status"`
 	Summary string   `json:"summary"`
 	Config  docField `json:"config"`
 }
@@ -102,7 +101,7 @@ func components(list []docComponent, use func(name string) bool, common ...strin
 		properties[name] = map[string]any{"type": "array", "items": reference("processor")}
 	}
 	for _, c := range list {
-		if !use(c.Name) || c.Status == "deprecated" {
+		if !use(c.Name) { // deprecated ones stay: Benthos calls kafka_franz so
 			continue
 		}
 		s := c.Config.schema()

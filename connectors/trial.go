@@ -193,5 +193,5 @@ func ownStreamGroup(t *trialRun, c conf) {
 	group := c.text("consumer_group")
 	own := strings.TrimPrefix(group+"-try-"+t.suffix, "-")
 	c.set("consumer_group", own, "!!str")
-	t.note("read as the consumer group %s, which stays in the streams until somebody removes it: XGROUP DESTROY <stream> %s. The group %s is where it was", own, own, group)
+	t.note("read as the consumer group %s, which stays in the streams until somebody removes it with XGROUP DESTROY; the connector's own group is where it was", own)
 }

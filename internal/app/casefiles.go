@@ -56,10 +56,8 @@ func readTests(files []string) (out []connectorCases, err error) {
 		}
 		for _, f := range found {
 			of := strings.TrimSuffix(f, project.TestSuffix) + ".yaml"
-			if !slices.Contains(files, of) {
-				if _, err := os.Stat(of); err != nil {
-					ps.Addf(f, 0, "", "tests %s, which does not exist; rename one of them", of)
-				}
+			if _, err := os.Stat(of); err != nil {
+				ps.Addf(f, 0, "", "tests %s, which does not exist; rename one of them", of)
 			}
 		}
 	}

@@ -84,13 +84,19 @@ func (l *look) load(ctx context.Context, local *localModel, log *slog.Logger) (n
 		return fmt.Sprintf("rows are not scored: tidemill.yaml names no file for the model %s", score.Model), nil
 	}
 	l.scorer, err = local.scorer(ctx, score, log)
-	if _, ok := errors.AsType[*models.BindError](err); ok {
-		return "", problem.List{l.contract.Problem("score", "%v", err)}
+	if bad, ok := errors.AsType[*models.BindError](err); ok {
+		return "", problem.List{l.contract.Problem("score", "the model %s does not fit: %v", score.Model, bad)}
 	}
 	if errors.Is(err, models.ErrRuntime) {
-		return "rows are not scored: " + err.Error(), nil
+		return "rows are not scored: " + l.named(err), nil
 	}
 	return "", err
+}
+
+// named is the text of a model's error; a file that is not registered has no version.
+func (l *look) named(err error) string {
+	name, _, _ := strings.Cut(l.model, "@")
+	return strings.ReplaceAll(err.Error(), name+"@0", l.model)
 }
 
 func (l *look) close() {
@@ -255,12 +261,12 @@ func (l *look) score(ctx context.Context, rec arrow.Record, origin []LookRow) (o
 
 // refused is a row that the model does not take, as hop two words it.
 func (l *look) refused(row LookRow, err error) LookRow {
-	row.Class, row.Rule, row.Message = quarantine.ClassScore, "rejected", err.Error()
+	row.Class, row.Rule, row.Message = quarantine.ClassScore, "rejected", l.named(err)
 	if bad, ok := errors.AsType[*models.RowsError](err); ok && len(bad.Rows) > 0 {
 		b := bad.Rows[0]
 		row.Rule, row.Column, row.Message = "model_input", b.Column, fmt.Sprintf("model %s: %s: %s", l.model, b.Column, b.Message)
 	} else if errors.Is(err, models.ErrCrashed) {
-		row.Rule, row.Message = "crash", "the row crashes the model: "+err.Error()
+		row.Rule, row.Message = "crash", "the row crashes the model: "+l.named(err)
 	}
 	return row
 }

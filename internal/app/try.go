@@ -15,6 +15,7 @@ import (
 
 	"github.com/tidemill/tidemill/connectors"
 	"github.com/tidemill/tidemill/contract"
+	"github.com/tidemill/tidemill/internal/ortlib"
 	"github.com/tidemill/tidemill/internal/problem"
 	"github.com/tidemill/tidemill/internal/project"
 	"github.com/tidemill/tidemill/query"
@@ -147,6 +148,7 @@ func openTrial(file string, needsContract bool) (*trial, error) {
 	if err != nil {
 		return nil, err
 	}
+	pinRuntime()
 	if err := os.Chdir(dir); err != nil {
 		return nil, fmt.Errorf("project directory: %w", err)
 	}
@@ -188,6 +190,20 @@ func openTrial(file string, needsContract bool) (*trial, error) {
 		return nil, err
 	}
 	return t, nil
+}
+
+// pinRuntime has ONNX Runtime found where it was found from the directory that the
+// command was called in.
+func pinRuntime() {
+	const variable = "TIDEMILL_ONNXRUNTIME"
+	if os.Getenv(variable) != "" {
+		return
+	}
+	if found, err := ortlib.Find(); err == nil {
+		if abs, err := filepath.Abs(found); err == nil {
+			_ = os.Setenv(variable, abs)
+		}
+	}
 }
 
 // contractProblems are those of a project's problems that keep a table's contract
