@@ -255,7 +255,7 @@ func TestInit(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := []string{".gitignore", "README.md", "connectors/orders.yaml", "models/.gitkeep", "schemas/table.json", "schemas/tidemill.json", "tables/orders.yaml", "tidemill.yaml"}; !slices.Equal(files, want) {
+	if want := []string{".gitignore", "README.md", "connectors/orders.yaml", "connectors/orders_test.yaml", "models/.gitkeep", "schemas/table.json", "schemas/tidemill.json", "tables/orders.yaml", "tidemill.yaml"}; !slices.Equal(files, want) {
 		t.Errorf("wrote %v", files)
 	}
 	p, err := LoadEnv(dir, func(string) (string, bool) { return "", false })
