@@ -30,7 +30,6 @@ type SampleOptions struct {
 	// Given are the batches to read instead of the connector's input. Processors of
 	// the input run on them, those of inputs inside of a broker do not.
 	Given [][]Given
-	Mux   *Mux // nil: none; inputs then need addresses of their own
 }
 
 // Sample is what a connector read without having kept it: messages as they reach
@@ -82,9 +81,9 @@ func (e *Engine) Sample(ctx context.Context, c *Config, o SampleOptions) (*Sampl
 	}
 	b := env.NewStreamBuilder()
 	b.SetLogger(slog.New(&h.words))
-	if o.Mux != nil {
-		b.SetHTTPMux(o.Mux.of(c.Name, e.log))
-		defer o.Mux.forget(c.Name)
+	if e.mux != nil {
+		b.SetHTTPMux(e.mux.of(c.Name, e.log))
+		defer e.mux.forget(c.Name)
 	}
 	if err := b.SetYAML(conf); err != nil {
 		return nil, problem.List{{File: c.File, Message: h.words.clean(err.Error())}}
@@ -263,7 +262,7 @@ func (h *hold) WriteBatch(_ context.Context, msgs service.MessageBatch) error {
 			return fmt.Errorf("message bytes: %w", err)
 		}
 		h.msgs = append(h.msgs, m)
-		h.rows += countRows(data)
+		h.rows += rowsIn(data)
 		if h.limit > 0 && h.rows >= h.limit {
 			close(h.full)
 		}

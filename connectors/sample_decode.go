@@ -90,8 +90,8 @@ func (s *Sample) Decode(c *contract.Table) (*Decoded, error) {
 	return out, nil
 }
 
-// countRows counts the rows of a message: objects, whatever stands between them.
-func countRows(data []byte) int {
+// rowsIn counts the rows of a message: objects, whatever stands between them.
+func rowsIn(data []byte) int {
 	trimmed := bytes.TrimSpace(data)
 	if len(trimmed) > 0 && trimmed[0] == '[' {
 		var elements []json.RawMessage

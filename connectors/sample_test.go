@@ -22,7 +22,12 @@ import (
 
 func sampleOf(t *testing.T, conf string, o SampleOptions) (*Sample, error) {
 	t.Helper()
-	e, err := New(Options{})
+	return sampleWith(t, Options{}, conf, o)
+}
+
+func sampleWith(t *testing.T, with Options, conf string, o SampleOptions) (*Sample, error) {
+	t.Helper()
+	e, err := New(with)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -137,7 +142,7 @@ func TestSampleHTTP(t *testing.T) {
 	}
 	done := make(chan answer, 1)
 	go func() {
-		s, err := sampleOf(t, "input:\n  http_server: {path: /events}\n"+lakehouseOut, SampleOptions{Rows: 3, Mux: mux})
+		s, err := sampleWith(t, Options{Mux: mux}, "input:\n  http_server: {path: /events}\n"+lakehouseOut, SampleOptions{Rows: 3})
 		done <- answer{s, err}
 	}()
 	tick := time.NewTicker(5 * time.Millisecond)

@@ -105,7 +105,7 @@ func components(list []docComponent, use func(name string) bool, common ...strin
 			continue
 		}
 		s := c.Config.schema()
-		describe(s, c.Summary)
+		addText(s, c.Summary)
 		properties[c.Name] = s
 	}
 	return map[string]any{"type": "object", "properties": properties, "additionalProperties": false, "minProperties": 1}
@@ -123,7 +123,7 @@ func (f docField) schema() map[string]any {
 	case "map":
 		s = map[string]any{"type": "object", "additionalProperties": s}
 	}
-	describe(s, f.Description)
+	addText(s, f.Description)
 	return s
 }
 
@@ -150,7 +150,7 @@ func (f docField) scalar() map[string]any {
 		}
 		properties := map[string]any{}
 		for _, c := range f.Children {
-			if !c.Deprecated {
+			if !c.Deprecated && !strings.HasPrefix(c.Name, "tidemill_") { // those are filled in before a connector runs
 				properties[c.Name] = c.schema()
 			}
 		}
@@ -164,8 +164,8 @@ func (f docField) scalar() map[string]any {
 // variable stands for a value that is filled in from the environment, or computed.
 var variable = map[string]any{"type": "string", "pattern": `\$\{`}
 
-// describe adds the first sentence of a text, which is what fits beside a completion.
-func describe(s map[string]any, text string) {
+// addText adds the first sentence of a text, which is what fits beside a completion.
+func addText(s map[string]any, text string) {
 	text = strings.Join(strings.Fields(text), " ")
 	if at := strings.Index(text, ". "); at >= 0 {
 		text = text[:at+1]

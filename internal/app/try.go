@@ -11,13 +11,19 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
+
+	"github.com/apache/arrow/go/v17/arrow"
 
 	"github.com/tidemill/tidemill/connectors"
 	"github.com/tidemill/tidemill/contract"
 	"github.com/tidemill/tidemill/internal/ortlib"
 	"github.com/tidemill/tidemill/internal/problem"
 	"github.com/tidemill/tidemill/internal/project"
+	"github.com/tidemill/tidemill/lakehouse"
+	"github.com/tidemill/tidemill/lakehouse/objstore/mem"
+	"github.com/tidemill/tidemill/lakehouse/quarantine"
 	"github.com/tidemill/tidemill/query"
 )
 
@@ -123,6 +129,7 @@ func waited(c *connectors.Config, s *connectors.Sample, o TryOptions) string {
 type trial struct {
 	project  *project.Project
 	engine   *connectors.Engine
+	mux      *connectors.Mux
 	config   *connectors.Config
 	contract *contract.Table // nil when there need not be one
 	back     func()          // to the directory that the command was called in
@@ -152,13 +159,13 @@ func openTrial(file string, needsContract bool) (*trial, error) {
 	if err := os.Chdir(dir); err != nil {
 		return nil, fmt.Errorf("project directory: %w", err)
 	}
-	t := &trial{back: func() { _ = os.Chdir(was) }}
+	t := &trial{mux: connectors.NewMux(), back: func() { _ = os.Chdir(was) }}
 	defer func() {
 		if err != nil {
 			t.back()
 		}
 	}()
-	if t.engine, err = connectors.New(connectors.Options{}); err != nil {
+	if t.engine, err = connectors.New(connectors.Options{Mux: t.mux, Tables: &noTables{project: func() *project.Project { return t.project }}}); err != nil {
 		return nil, err
 	}
 	if t.config, err = connectors.ReadConfig(name); err != nil {
@@ -206,6 +213,50 @@ func pinRuntime() {
 	}
 }
 
+// noTables stands for tables without a row, in memory: inputs that go on where their
+// table's log says begin at the beginning.
+type noTables struct {
+	project func() *project.Project
+
+	mu   sync.Mutex
+	open map[string]*connectors.Landing
+}
+
+// Landing implements connectors.Tables.
+func (n *noTables) Landing(ctx context.Context, table string) (*connectors.Landing, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if l := n.open[table]; l != nil {
+		return l, nil
+	}
+	c, ok := n.project().Contract(table)
+	landed, bad := quarantine.Schema(), quarantine.Schema() // nothing is written
+	if ok {
+		landed = connectors.LandedSchema(c)
+	}
+	store := mem.New()
+	l := &connectors.Landing{Contract: c}
+	for _, t := range []struct {
+		name   string
+		schema *arrow.Schema
+		to     **lakehouse.Appender
+	}{{table, landed, &l.Landed}, {table + quarantine.Suffix, bad, &l.Quarantine}} {
+		opened, err := lakehouse.Create(ctx, store, t.name, lakehouse.CreateOptions{Schema: t.schema})
+		if err != nil {
+			return nil, fmt.Errorf("empty table %s: %w", t.name, err)
+		}
+		if l.Table == nil {
+			l.Table = opened
+		}
+		*t.to = lakehouse.NewAppender(opened, lakehouse.AppenderOptions{})
+	}
+	if n.open == nil {
+		n.open = map[string]*connectors.Landing{}
+	}
+	n.open[table] = l
+	return l, nil
+}
+
 // contractProblems are those of a project's problems that keep a table's contract
 // from being read.
 func contractProblems(err error, table string) (ps problem.List) {
@@ -221,8 +272,7 @@ func contractProblems(err error, table string) (ps problem.List) {
 func (t *trial) sample(ctx context.Context, o TryOptions) (*connectors.Sample, error) {
 	so := connectors.SampleOptions{Rows: o.Rows, Within: o.Within}
 	if paths := connectors.HTTPPaths(t.config); len(paths) > 0 {
-		so.Mux = connectors.NewMux()
-		srv, err := serveHTTP(t.project.HTTP().Address, so.Mux, NewRegistry(), false, o.Logger)
+		srv, err := serveHTTP(t.project.HTTP().Address, t.mux, NewRegistry(), false, o.Logger)
 		if err != nil {
 			return nil, err
 		}
