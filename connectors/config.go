@@ -73,10 +73,14 @@ func ParseConfig(file string, src []byte) (*Config, error) {
 	return c, nil
 }
 
+// testsField holds unit tests in a connector's own file; they are no part of what runs.
+const testsField = "tests"
+
 // prepared returns the config that is run: every input wrapped so that its
 // messages carry positions.
 func (c *Config) prepared() (string, error) {
 	root := deepCopy(c.root)
+	remove(root, testsField)
 	wrapInput(c, child(root, "input"), c.hasProcessors())
 	out, err := yaml.Marshal(root)
 	if err != nil {

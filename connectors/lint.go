@@ -1,6 +1,7 @@
 package connectors
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"regexp"
@@ -19,7 +20,7 @@ import (
 // are. The result lists every problem at once; nil means there is none.
 func (e *Engine) Lint(c *Config, tables []string) problem.List {
 	var ps problem.List
-	lints, err := e.env.FullConfigSchema("", "").NewStreamConfigLinter().SetSkipEnvVarCheck(true).LintYAML(c.src)
+	lints, err := e.env.FullConfigSchema("", "").NewStreamConfigLinter().SetSkipEnvVarCheck(true).LintYAML(c.lintable())
 	if err != nil {
 		ps.Addf(c.File, yamlErrorLine(err), "", "%v", err)
 	}
@@ -45,6 +46,30 @@ func (e *Engine) Lint(c *Config, tables []string) problem.List {
 	return ps
 }
 
+// lintable is the file without its unit tests, whose format is ours; lines keep their numbers.
+func (c *Config) lintable() []byte {
+	from, to := 0, 0
+	for i := 0; i+1 < len(c.root.Content); i += 2 {
+		switch key := c.root.Content[i]; {
+		case key.Value == testsField:
+			from = key.Line
+		case from > 0 && to == 0:
+			to = key.Line
+		}
+	}
+	if from == 0 || c.root.Style&yaml.FlowStyle != 0 {
+		return c.src
+	}
+	lines := bytes.SplitAfter(c.src, []byte{'\n'})
+	if to == 0 {
+		to = len(lines) + 1
+	}
+	for i := from - 1; i < to-1; i++ {
+		lines[i] = []byte{'\n'}
+	}
+	return bytes.Join(lines, nil)
+}
+
 func lintMessage(l service.Lint) string {
 	// Bloblang shows the place in the mapping on further lines.
 	what, _, _ := strings.Cut(strings.TrimSpace(l.What), "\n")
@@ -67,7 +92,7 @@ var envVar = regexp.MustCompile(`\$\{([A-Za-z_][A-Za-z0-9_]*)\}`)
 // missingEnv finds variables without a default that the environment lacks;
 // Benthos would silently put nothing in their place.
 func missingEnv(c *Config) (ps problem.List) {
-	for i, line := range strings.Split(string(c.src), "\n") {
+	for i, line := range strings.Split(string(c.lintable()), "\n") {
 		if t := strings.TrimSpace(line); strings.HasPrefix(t, "#") {
 			continue
 		}
@@ -126,6 +151,17 @@ func SharedPaths(configs []*Config) (ps problem.List) {
 		})
 	}
 	return ps
+}
+
+// HTTPPaths are the paths that a connector's inputs register with the process's own
+// HTTP server.
+func HTTPPaths(c *Config) (paths []string) {
+	walk(child(c.root, "input"), func(key, value *yaml.Node) {
+		if key.Value == "http_server" && child(value, "address") == nil {
+			paths = append(paths, httpPath(value))
+		}
+	})
+	return paths
 }
 
 func walk(n *yaml.Node, fn func(key, value *yaml.Node)) {
