@@ -28,6 +28,7 @@ func (e *Engine) Lint(c *Config, tables []string) problem.List {
 	}
 	ps.Add(missingEnv(c)...)
 	ps.Add(deliveryProblems(c)...)
+	ps.Add(postgresProblems(c)...)
 	if lake := child(child(c.root, "output"), "lakehouse"); lake != nil {
 		known := false
 		for _, t := range tables {
