@@ -49,6 +49,8 @@ type Options struct {
 	Cache     *lakehouse.RecordCache
 	Files     Files
 
+	Replayer Replayer // nil: Replay is refused
+
 	Logger *slog.Logger
 	// Observe is told of every range that was scored. It must not block.
 	Observe func(Scored)

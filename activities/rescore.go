@@ -59,7 +59,7 @@ func (a *Activities) Rescore(ctx context.Context, in RescoreInput) (res RescoreR
 	defer stop()
 	// A state of its own: turns need not wait, and its model's process ends with it.
 	s := &state{name: shared.name, contract: shared.contract}
-	defer func() { err = errors.Join(err, s.closeScorer()) }()
+	defer s.closeAfter(&err)
 	if err := a.open(ctx, s); err != nil {
 		return res, err
 	}
@@ -205,17 +205,23 @@ func (r *rescoring) file(ctx context.Context, f lakehouse.File) error {
 
 // choose returns the ordinals of a file's rows that are not up to date and meet the condition.
 func (r *rescoring) choose(ctx context.Context, rec arrow.Record) (map[int64]bool, error) {
+	return r.a.rowsWhere(ctx, rec, r.outdatedSQL(), r.in.Where)
+}
+
+// rowsWhere returns the ordinals of a record's rows that meet a condition of ours and, unless
+// it is empty, one of the user's.
+func (a *Activities) rowsWhere(ctx context.Context, rec arrow.Record, ours, where string) (map[int64]bool, error) {
 	n := int(rec.NumRows())
-	rows := ordinals(r.a.mem, 0, n)
+	rows := ordinals(a.mem, 0, n)
 	defer rows.Release()
 	fields := append(slices.Clone(rec.Schema().Fields()), arrow.Field{Name: batch.ColRow, Type: rows.DataType()})
 	with := array.NewRecord(arrow.NewSchema(fields, nil), append(slices.Clone(rec.Columns()), rows), int64(n))
 	defer with.Release()
-	sql := "SELECT " + batch.ColRow + " FROM batch WHERE (" + r.outdatedSQL() + ")"
-	if r.in.Where != "" {
-		sql += " AND (" + r.in.Where + "\n)"
+	sql := "SELECT " + batch.ColRow + " FROM batch WHERE (" + ours + ")"
+	if where != "" {
+		sql += " AND (" + where + "\n)"
 	}
-	recs, err := r.a.o.Engine.Run(ctx, sql, map[string][]arrow.Record{"batch": {with}})
+	recs, err := a.o.Engine.Run(ctx, sql, map[string][]arrow.Record{"batch": {with}})
 	if err != nil {
 		return nil, fmt.Errorf("where: %w", err)
 	}
@@ -277,8 +283,11 @@ func (r *rescoring) score(ctx context.Context, p *piece, rec arrow.Record, todo 
 }
 
 // work gives scored rows the columns that checks and features run over.
-func (r *rescoring) work(rec arrow.Record) (arrow.Record, error) {
-	schema := r.s.work
+func (r *rescoring) work(rec arrow.Record) (arrow.Record, error) { return r.a.workOf(r.s, rec) }
+
+// workOf gives rows of any of a contract's tables the columns that checks and features run over.
+func (a *Activities) workOf(s *state, rec arrow.Record) (arrow.Record, error) {
+	schema := s.work
 	n := int(rec.NumRows())
 	cols := make([]arrow.Array, schema.NumFields())
 	defer func() {
@@ -292,14 +301,16 @@ func (r *rescoring) work(rec arrow.Record) (arrow.Record, error) {
 		at := rec.Schema().FieldIndices(f.Name)
 		switch {
 		case f.Name == batch.ColRow:
-			cols[i] = ordinals(r.a.mem, 0, n)
+			cols[i] = ordinals(a.mem, 0, n)
 		case len(at) > 0:
 			cols[i] = rec.Column(at[0])
 			cols[i].Retain()
+		case f.Name == batch.ColLandedVersion: // of rows that have not landed yet
+			cols[i] = constantLong(a.mem, -1, n)
 		case f.Nullable:
-			cols[i] = array.MakeArrayOfNull(r.a.mem, f.Type, n)
+			cols[i] = array.MakeArrayOfNull(a.mem, f.Type, n)
 		default:
-			return nil, Permanent(ErrTypeContract, fmt.Errorf("%s: the scored rows have no column %s, which the contract requires", r.s.contract.File(), f.Name))
+			return nil, Permanent(ErrTypeContract, fmt.Errorf("%s: the scored rows have no column %s, which the contract requires", s.contract.File(), f.Name))
 		}
 	}
 	return array.NewRecord(schema, cols, int64(n)), nil
@@ -342,19 +353,25 @@ func (r *rescoring) replace(ctx context.Context, f lakehouse.File, rec arrow.Rec
 	return nil
 }
 
-// condition checks the user's condition and returns what of it can skip files.
+// condition checks the user's condition over the scored table and returns what of it can skip files.
 func (a *Activities) condition(ctx context.Context, s *state, where string) (*predicate.Node, error) {
+	return a.conditionOver(ctx, s.scored, s.name+Suffix, where)
+}
+
+// conditionOver checks the user's condition over a table's columns and returns what of it can
+// skip files; nil for no condition.
+func (a *Activities) conditionOver(ctx context.Context, t *lakehouse.Table, name, where string) (*predicate.Node, error) {
 	if where == "" {
 		return nil, nil
 	}
-	schema := s.scored.Snapshot().Schema()
+	schema := t.Snapshot().Schema()
 	fields := append(slices.Clone(schema.Fields()), arrow.Field{Name: batch.ColRow, Type: arrow.PrimitiveTypes.Int64})
 	need, err := a.o.Engine.Needed(ctx, "SELECT "+batch.ColRow+" FROM batch WHERE ("+where+"\n)", "batch", arrow.NewSchema(fields, nil))
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
 	}
 	if err != nil {
-		return nil, Permanent(ErrTypeInput, fmt.Errorf(`input: "where" is no condition over the columns of %s%s: %w; they are %s`, s.name, Suffix, err, names(schema)))
+		return nil, Permanent(ErrTypeInput, fmt.Errorf(`input: "where" is no condition over the columns of %s: %w; they are %s`, name, err, names(schema)))
 	}
 	return need, nil
 }

@@ -7,6 +7,8 @@ import (
 	"sync"
 	"testing"
 
+	"go.temporal.io/sdk/temporal"
+
 	"github.com/tidemill/tidemill/activities"
 	"github.com/tidemill/tidemill/lakehouse"
 )
@@ -106,7 +108,7 @@ func TestRescoreInput(t *testing.T) {
 	refused := func(in activities.RescoreInput, want string) {
 		t.Helper()
 		_, err := k.Rescore(t.Context(), in)
-		if activities.Kind(err) != activities.ErrTypeInput || !strings.Contains(err.Error(), want) {
+		if _, final := err.(*temporal.ApplicationError); !final || activities.Kind(err) != activities.ErrTypeInput || !strings.Contains(err.Error(), want) { //nolint:errorlint // nor does Temporal look inside
 			t.Errorf("got %v, want %s", err, want)
 		}
 	}

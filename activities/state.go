@@ -56,6 +56,15 @@ func (s *state) closeScorer() error {
 	return err
 }
 
+// closeAfter closes the scorer of a state that only one activity uses. It leaves the
+// activity's own error as it is: inside of another one Temporal would not see that there
+// is no use in trying again.
+func (s *state) closeAfter(err *error) {
+	if closing := s.closeScorer(); *err == nil {
+		*err = closing
+	}
+}
+
 // open opens the landed and the quarantine table, and the scored one if there
 // is one. A table that has landed nothing yet is created empty by its connector.
 func (a *Activities) open(ctx context.Context, s *state) (err error) {

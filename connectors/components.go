@@ -34,6 +34,8 @@ import (
 	_ "github.com/redpanda-data/connect/v4/public/components/nsq"
 	_ "github.com/redpanda-data/connect/v4/public/components/opensearch"
 	_ "github.com/redpanda-data/connect/v4/public/components/pulsar"
+	_ "github.com/redpanda-data/connect/v4/public/components/pure"
+	_ "github.com/redpanda-data/connect/v4/public/components/pure/extended"
 	_ "github.com/redpanda-data/connect/v4/public/components/questdb"
 	_ "github.com/redpanda-data/connect/v4/public/components/redis"
 	_ "github.com/redpanda-data/connect/v4/public/components/sftp"
@@ -53,12 +55,12 @@ import (
 )
 
 // inputs are those of the components above that come under a free licence (Apache
-// 2.0 or MIT); a connector may use them. Some of the packages bring others as well.
+// 2.0 or MIT); a connector may use them, and those of our own (see New). Some of the packages bring others as well.
 var inputs = []string{
 	"amqp_0_9", "amqp_1", "aws_cloudwatch_logs", "aws_kinesis", "aws_s3", "aws_sqs", "azure_blob_storage",
 	"azure_cosmosdb", "azure_queue_storage", "azure_table_storage", "batched", "beanstalkd", "broker",
 	"cassandra", "cockroachdb_changefeed", "csv", "dynamic", "file", "gcp_bigquery_select", "gcp_cloud_storage",
-	"gcp_pubsub", "generate", "hdfs", "http_client", "http_server", "inproc", "kafka", "kafka_franz", "mongodb",
+	"gcp_pubsub", "generate", "hdfs", "http_client", "inproc", "kafka", "kafka_franz", "mongodb",
 	"mqtt", "nats", "nats_jetstream", "nats_kv", "nats_stream", "nsq", "parquet", "pulsar", "read_until",
 	"redis_list", "redis_pubsub", "redis_scan", "redis_streams", "schema_registry", "sequence", "sftp", "socket",
 	"socket_server", "sql_raw", "sql_select", "stdin", "subprocess", "websocket",

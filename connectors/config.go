@@ -103,6 +103,15 @@ var nested = map[string]bool{"broker": true, "sequence": true}
 // switched off, because the wrapper replays them under the positions they had.
 var replayed = map[string]bool{"file": true, "generate": true, "kafka_franz": true, "kafka": true, "nats_jetstream": true, "redis_streams": true, "aws_kinesis": true, postgresChanges: true}
 
+// unreplayed lists the inputs of ours that do not replay rejected messages themselves.
+var unreplayed = map[string]bool{httpPoll: true, sqlPoll: true}
+
+// singles lists the inputs of ours that hand over rows in blocks, unless processors
+// take them, which want one at a time; rowsSingle is the field that says so.
+var singles = map[string]bool{httpServer: true, httpPoll: true, sqlPoll: true}
+
+const rowsSingle = "tidemill_single"
+
 func wrapInput(c *Config, in *yaml.Node, processors bool) {
 	own := child(in, "processors")
 	processors = processors || own != nil
@@ -119,9 +128,17 @@ func wrapInput(c *Config, in *yaml.Node, processors bool) {
 	if replayed[kind] && conf != nil && conf.Kind == yaml.MappingNode {
 		setScalar(conf, "auto_replay_nacks", "false", "!!bool")
 	}
-	if kind == "http_server" && conf != nil && conf.Kind == yaml.MappingNode && child(conf, "ws_path") == nil {
-		// Benthos' own default is one path for all, which only one connector could have.
+	if singles[kind] && conf != nil {
+		if conf.Kind != yaml.MappingNode {
+			*conf = *mapping() // all its fields are left at their defaults
+		}
+		setScalar(conf, rowsSingle, fmt.Sprint(processors), "!!bool")
+	}
+	if kind == httpServer && conf != nil && child(conf, "ws_path") == nil {
 		setScalar(conf, "ws_path", httpPath(conf)+"/ws", "!!str")
+	}
+	if kind == "redis_streams" && conf != nil && conf.Kind == yaml.MappingNode && child(conf, "consumer_group") == nil {
+		setScalar(conf, "consumer_group", "tidemill-"+c.Name, "!!str") // two connectors would share one group's entries
 	}
 	if resumed[kind] && conf != nil && conf.Kind == yaml.MappingNode {
 		setScalar(conf, ownerConnector, c.Name, "!!str")
@@ -144,7 +161,7 @@ func wrapInput(c *Config, in *yaml.Node, processors bool) {
 	*in = *mapping(sourceInput, mapping(
 		"connector", scalar(c.Name, "!!str"),
 		"kind", scalar(kind, "!!str"),
-		"replay", scalar(fmt.Sprint(replayed[kind]), "!!bool"),
+		"replay", scalar(fmt.Sprint(replayed[kind] || unreplayed[kind]), "!!bool"),
 		"processors", scalar(fmt.Sprint(processors), "!!bool"),
 		"input", &inner,
 	))

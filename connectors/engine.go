@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"regexp"
+	"strings"
 	"time"
 
 	"github.com/redpanda-data/benthos/v4/public/service"
@@ -16,9 +18,11 @@ import (
 
 // Engine lints and runs connectors. It is safe for concurrent use.
 type Engine struct {
-	env *service.Environment
-	log *slog.Logger
-	mux *Mux
+	env     *service.Environment
+	log     *slog.Logger
+	mux     *Mux
+	tables  Tables
+	servers httpServers
 }
 
 // Options of an [Engine]. Tables may be nil for an engine that only lints.
@@ -33,13 +37,16 @@ func New(o Options) (*Engine, error) {
 	env := service.GlobalEnvironment().
 		WithInputs(inputs...).WithOutputs(outputs...).
 		WithMetrics("none").WithTracers("none").Clone()
-	e := &Engine{env: env, log: o.Logger, mux: o.Mux}
+	e := &Engine{env: env, log: o.Logger, mux: o.Mux, tables: o.Tables}
 	if e.log == nil {
 		e.log = slog.New(slog.DiscardHandler)
 	}
 	if err := errors.Join(
 		env.RegisterBatchOutput("lakehouse", lakehouseSpec(), newOutput(o.Tables)),
 		env.RegisterBatchInput(sourceInput, sourceSpec(), newSource),
+		env.RegisterBatchInput(httpServer, httpServerSpec(), newHTTPServer(e)),
+		env.RegisterBatchInput(httpPoll, httpPollSpec(), newHTTPPoll(e)),
+		env.RegisterBatchInput(sqlPoll, sqlPollSpec(), newSQLPoll(e)),
 		env.RegisterBatchInput("host_metrics", hostMetricsSpec(), newHostMetrics),
 		env.RegisterBatchInput(postgresChanges, postgresChangesSpec(), newPostgresChanges(o.Tables, e.log)),
 		env.RegisterBatchInput("redis_streams", redisstream.Spec(), redisstream.New),
@@ -81,12 +88,22 @@ func (e *Engine) Run(ctx context.Context, c *Config, grace time.Duration) error 
 	select {
 	case err = <-done:
 	case <-ctx.Done():
+		e.servers.drain(c.Name)
 		err = s.StopWithin(grace)
 		end()
 		<-done
+	}
+	if err != nil && strings.HasPrefix(err.Error(), "failed to init ") {
+		return problem.List{{File: c.File, Message: initProblem(err.Error())}}
 	}
 	if err != nil && !errors.Is(err, context.Canceled) {
 		return fmt.Errorf("connector %s: %w", c.Name, err)
 	}
 	return nil
 }
+
+// initPath is how Benthos names a component, with the wrapper that users do not see.
+var initPath = regexp.MustCompile(`^failed to init (\S+) .* path root\.(\S*?)(\.tidemill_source\.input)?: `)
+
+// initProblem is what a component could not be made for, after the place where it stands.
+func initProblem(text string) string { return initPath.ReplaceAllString(text, "$2: ") }

@@ -7,8 +7,9 @@ import (
 )
 
 // Mux serves the paths that inputs without an address of their own, such as
-// http_server, register. It is safe for concurrent use; a path of a connector
-// that has ended answers 404 until it is registered again.
+// http_server, register. It is safe for concurrent use. A path whose connector
+// has ended answers 503 until one takes it again: 404 would tell senders to give
+// up, while a connector or the process is only being restarted.
 type Mux struct {
 	mu    sync.RWMutex
 	paths map[string]registration
@@ -16,7 +17,7 @@ type Mux struct {
 
 type registration struct {
 	connector string
-	handler   func(http.ResponseWriter, *http.Request)
+	handler   func(http.ResponseWriter, *http.Request) // nil: the connector has ended
 }
 
 // NewMux returns a Mux without paths.
@@ -29,6 +30,11 @@ func (m *Mux) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	m.mu.RUnlock()
 	if !ok {
 		http.NotFound(w, r)
+		return
+	}
+	if reg.handler == nil {
+		w.Header().Set("Retry-After", "1")
+		http.Error(w, "the connector that takes rows here does not run now; send it again after the time in Retry-After", http.StatusServiceUnavailable)
 		return
 	}
 	// Answers are a status and a few bytes. Benthos would compress them for
@@ -63,7 +69,7 @@ func (c connectorMux) HandleFunc(pattern string, handler func(http.ResponseWrite
 	}
 	c.m.mu.Lock()
 	defer c.m.mu.Unlock()
-	if have, ok := c.m.paths[pattern]; ok && have.connector != c.connector {
+	if have, ok := c.m.paths[pattern]; ok && have.handler != nil && have.connector != c.connector {
 		c.log.Error("path is taken by another connector", "path", pattern, "connector", c.connector, "taken_by", have.connector)
 		return
 	}
@@ -76,7 +82,7 @@ func (m *Mux) forget(connector string) {
 	defer m.mu.Unlock()
 	for p, reg := range m.paths {
 		if reg.connector == connector {
-			delete(m.paths, p)
+			m.paths[p] = registration{connector: connector}
 		}
 	}
 }

@@ -10,8 +10,6 @@ import (
 	"time"
 
 	"github.com/apache/arrow/go/v17/arrow"
-	"github.com/apache/arrow/go/v17/arrow/array"
-	"github.com/apache/arrow/go/v17/arrow/compute"
 	"github.com/apache/arrow/go/v17/arrow/memory"
 	"github.com/redpanda-data/benthos/v4/public/service"
 
@@ -167,6 +165,9 @@ func (o *output) WriteBatch(ctx context.Context, msgs service.MessageBatch) erro
 		if err != nil {
 			return err
 		}
+		for _, c := range part.counts {
+			c.to.Count(c.rows, c.bad)
+		}
 		out.Bytes += part.bytes
 		msgs = msgs[n:]
 	}
@@ -192,6 +193,14 @@ type decoded struct {
 	// cursors are the last ones of the messages, by partition.
 	cursors map[string]lakehouse.Cursor
 	bytes   int64
+	// counts are for the messages that someone waits for the numbers of.
+	counts []count
+}
+
+// count is how many rows of a message did decode and did not.
+type count struct {
+	to        counter
+	rows, bad int64
 }
 
 // elsewhere returns what another table has of rows that are alone at their
@@ -249,18 +258,25 @@ func (o *output) decode(dec *decode.Decoder, msgs service.MessageBatch) (d decod
 		if r, ok := reached[st.Partition]; ok && st.Offset <= r.last && st != r.by {
 			break
 		}
-		before := dec.Rows() + dec.Bad()
+		rowsBefore, badBefore := dec.Rows(), dec.Bad()
+		c := count{to: st.counter}
 		if err := m.GetError(); err != nil {
 			failed = append(failed, decode.BadRow{
 				Partition: st.Partition, Offset: st.Offset, Void: st.Void, Raw: data, Class: quarantine.ClassDecode, Rule: "processor_failed",
 				Message: "a processor of the connector failed: " + err.Error(),
 			})
+			c.bad = 1
 		} else if err := dec.Message(data, decode.Position{Partition: st.Partition, First: st.Offset, PerRow: st.PerRow, Void: st.Void}); err != nil {
 			break // the record is full
 		}
+		c.rows = int64(dec.Rows() - rowsBefore)
+		c.bad += int64(dec.Bad() - badBefore)
 		last := st.Last()
-		if rows := int64(dec.Rows() + dec.Bad() - before); st.PerRow {
-			last = max(last, st.Offset+rows-1)
+		if st.PerRow {
+			last = max(last, st.Offset+c.rows+c.bad-1)
+		}
+		if c.to != nil {
+			d.counts = append(d.counts, c)
 		}
 		reached[st.Partition] = reach{last, st}
 		if st.settled != nil {
@@ -384,18 +400,8 @@ func without(ctx context.Context, rec arrow.Record, runs []batch.Run, claims bat
 		rec.Retain()
 		return rec, runs, nil
 	}
-	b := array.NewInt32Builder(memory.DefaultAllocator)
-	defer b.Release()
-	b.AppendValues(keep, nil)
-	indices := b.NewArray()
-	defer indices.Release()
-	in := compute.NewDatumWithoutOwning(rec)
-	at := compute.NewDatumWithoutOwning(indices)
-	out, err := compute.Take(ctx, *compute.DefaultTakeOptions(), in, at)
-	if err != nil {
-		return nil, nil, fmt.Errorf("leave out rows: %w", err)
-	}
-	return out.(*compute.RecordDatum).Value, kept, nil
+	out, err := pick(ctx, rec, keep)
+	return out, kept, err
 }
 
 func (o *output) Close(context.Context) error { return nil }

@@ -34,7 +34,6 @@ type NewPositioner func(connector string) Positioner
 var positioners = map[string]NewPositioner{
 	"kafka_franz": kafkaPositioner,
 	"kafka":       kafkaPositioner,
-	"http_server": httpPositioner,
 	"aws_kinesis": kinesisPositioner,
 	"file":        filePositioner,
 }
@@ -64,19 +63,6 @@ func kafkaPositioner(connector string) Positioner {
 			ids[key{topic, partition}] = id
 		}
 		return Position{Partition: id, Offset: offset}, true
-	})
-}
-
-// httpPositioner makes a request with an Idempotency-Key a partition of its
-// own, whose rows are counted from 0: the same request sent again finds its
-// rows already in.
-func httpPositioner(connector string) Positioner {
-	return positionFunc(func(m *service.Message) (Position, bool) {
-		key, ok := m.MetaGet("Idempotency-Key")
-		if !ok || key == "" {
-			return Position{}, false
-		}
-		return Position{Partition: "#" + connector + "/" + hashHex(key), PerRow: true}, true
 	})
 }
 
@@ -115,14 +101,22 @@ func metaInt(m *service.Message, name string) (int64, bool) {
 }
 
 // positionKey finds a message's position in its context, which survives processors
-// that replace content and metadata.
-type positionKey struct{}
+// that replace content and metadata; countKey who wants to know how many rows there
+// were in it.
+type (
+	positionKey struct{}
+	countKey    struct{}
+)
+
+// counter is told of a message's rows when they are durable.
+type counter interface{ Count(rows, quarantined int64) }
 
 // stamped is what travels with a message from the wrapped input to the output.
 type stamped struct {
 	Position
 	settled position.Settler // nil: nobody says
 	cursor  lakehouse.Cursor // the last one that the partition had, up to this message
+	counter counter          // may be nil
 }
 
 // positionMeta is the metadata that has the position of a message on its way

@@ -124,22 +124,6 @@ func TestKafkaPosition(t *testing.T) {
 	}
 }
 
-func TestHTTPPosition(t *testing.T) {
-	p := positioners["http_server"]("in")
-	a, b := service.NewMessage(nil), service.NewMessage(nil)
-	a.MetaSetMut("Idempotency-Key", "one")
-	b.MetaSetMut("Idempotency-Key", "two")
-	pa, ok1 := p.Position(a)
-	pb, ok2 := p.Position(b)
-	again, _ := p.Position(a)
-	if !ok1 || !ok2 || !batch.Keyed(pa.Partition) || pa.Partition == pb.Partition || pa != again || !pa.PerRow {
-		t.Fatalf("keys one and two have positions %+v and %+v, one again %+v", pa, pb, again)
-	}
-	if _, ok := p.Position(service.NewMessage(nil)); ok {
-		t.Fatal("a request without a key has a position")
-	}
-}
-
 func TestFilePositionCountsMessages(t *testing.T) {
 	p := positioners["file"]("in")
 	for want := range int64(3) {

@@ -11,9 +11,10 @@ import (
 	"github.com/tidemill/tidemill/lakehouse"
 )
 
-// resumed lists the inputs of ours that go on where the table's log says. Their
-// config is told whose they are, in the fields of resumeFields.
-var resumed = map[string]bool{postgresChanges: true}
+// resumed lists the inputs of ours that go on where the table's log says, or want to
+// know the table for another reason. Their config is told whose they are, in the
+// fields of resumeFields.
+var resumed = map[string]bool{httpServer: true, httpPoll: true, sqlPoll: true, postgresChanges: true}
 
 // Fields that a connector file does not have: they are filled in before it runs.
 const (

@@ -39,6 +39,7 @@ type lake struct {
 	tb       testing.TB
 	store    objstore.Store
 	contract *contract.Table
+	fault    func(point string) // nil: none
 
 	mu      sync.Mutex
 	landing *Landing
@@ -75,7 +76,8 @@ func (l *lake) Landing(ctx context.Context, table string) (*Landing, error) {
 	}
 	l.landing = &Landing{
 		Contract: l.contract, Table: landed,
-		Landed: lakehouse.NewAppender(landed, lakehouse.AppenderOptions{}), Quarantine: lakehouse.NewAppender(bad, lakehouse.AppenderOptions{}),
+		Landed: lakehouse.NewAppender(landed, lakehouse.AppenderOptions{Fault: l.fault}), Quarantine: lakehouse.NewAppender(bad, lakehouse.AppenderOptions{Fault: l.fault}),
+		Fault: l.fault,
 		Committed: func(lakehouse.Appended) {
 			l.mu.Lock()
 			defer l.mu.Unlock()

@@ -114,6 +114,7 @@ func (s *source) ReadBatch(ctx context.Context) (service.MessageBatch, service.A
 			s.next++
 		}
 		st := &stamped{Position: p, settled: p.Settler, cursor: s.cursor(p)}
+		st.counter, _ = m.Context().Value(countKey{}).(counter)
 		if p.Settler == nil && !batch.Keyed(p.Partition) {
 			t := s.tracker(p)
 			st.settled = t

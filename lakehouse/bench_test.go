@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/apache/arrow/go/v17/arrow/memory"
 
@@ -88,4 +89,24 @@ func BenchmarkOpen(b *testing.B) {
 		NewAppender(t, AppenderOptions{})
 	}
 	b.ReportMetric(2000*float64(b.N)/b.Elapsed().Seconds(), "commits/s")
+}
+
+// BenchmarkSparse filters a batch of rows whose offsets have gaps, and claims them.
+func BenchmarkSparse(b *testing.B) {
+	const n = 20_000
+	p := newPositions(AppenderOptions{MaxEphemeral: 10, MaxKeys: 10, KeyWindow: time.Hour})
+	now := time.Now()
+	p.add(batch.Claims{"c/s": {{First: 0, Last: 999}}}, now)
+	runs := make([]batch.Run, n)
+	for i := range runs {
+		runs[i] = batch.Run{Partition: "c/s", First: int64(i+1) * 1000, Rows: 1, Void: 999}
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		keep, kept := p.filter(runs, now)
+		if keep != nil || len(batch.ClaimsOf(kept)["c/s"]) != 1 {
+			b.Fatal("rows were left out")
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/n, "ns/row")
 }

@@ -145,7 +145,17 @@ func (p *positions) of(part string, now time.Time) batch.Intervals {
 
 // has says whether an offset of the runs is in.
 func (p *positions) has(runs []batch.Run, now time.Time) bool {
-	return slices.ContainsFunc(runs, func(r batch.Run) bool { return p.of(r.Partition, now).Overlaps(r.Interval()) })
+	var part string
+	var in batch.Intervals // of part
+	for i, r := range runs {
+		if i == 0 || r.Partition != part {
+			part, in = r.Partition, p.of(r.Partition, now)
+		}
+		if in.Overlaps(r.Interval()) {
+			return true
+		}
+	}
+	return false
 }
 
 // filter returns which rows of the runs are not in, and their runs; keep is nil when
@@ -188,6 +198,9 @@ func (p *positions) filter(runs []batch.Run, now time.Time) (keep []int32, kept 
 
 // repeats says whether an offset may come twice in the runs.
 func repeats(runs []batch.Run) bool {
+	if ascend(runs) {
+		return false
+	}
 	seen := batch.Claims{}
 	for _, r := range runs {
 		if seen[r.Partition].Overlaps(r.Interval()) {
@@ -196,6 +209,28 @@ func repeats(runs []batch.Run) bool {
 		seen[r.Partition] = seen[r.Partition].Add(r.Interval())
 	}
 	return false
+}
+
+// ascend says that each partition's offsets only grow, as they mostly do.
+func ascend(runs []batch.Run) bool {
+	top := map[string]int64{}
+	for i, r := range runs {
+		v := r.Interval()
+		var last int64
+		begun := true
+		if i > 0 && runs[i-1].Partition == r.Partition {
+			last = runs[i-1].Interval().Last
+		} else {
+			last, begun = top[r.Partition]
+		}
+		if begun && v.First <= last {
+			return false
+		}
+		if i+1 == len(runs) || runs[i+1].Partition != r.Partition {
+			top[r.Partition] = v.Last
+		}
+	}
+	return true
 }
 
 // txns returns the transactions that a commit of a group has to write: for each

@@ -43,7 +43,8 @@ type session struct {
 	stop      chan struct{}
 	ended     sync.WaitGroup
 
-	before jetstream.SequencePair // of the last message, if that was a first delivery; the reader's alone
+	before     jetstream.SequencePair // of the last message, if that was a first delivery; the reader's alone
+	reconnects uint64                 // at that time
 }
 
 // New makes the input.
@@ -270,6 +271,9 @@ func (i *input) ReadBatch(ctx context.Context) (service.MessageBatch, service.Ac
 // batch makes messages of what was read.
 func (s *session) batch(got []jetstream.Msg) (service.MessageBatch, service.AckFunc, error) {
 	out := make(service.MessageBatch, len(got))
+	if n := s.conn.Stats().Reconnects; n != s.reconnects { // the consumer may be another by now
+		s.before, s.reconnects = jetstream.SequencePair{}, n
+	}
 	for k, m := range got {
 		msg := service.NewMessage(m.Data())
 		meta, err := m.Metadata()

@@ -313,6 +313,18 @@ type httpServer struct {
 	addr string
 }
 
+// httpGrace is how long answers that are being written have when the server ends.
+const httpGrace = 2 * time.Second
+
+// Close ends the server when the answers that are on their way are written.
+func (s *httpServer) Close() {
+	ctx, cancel := context.WithTimeout(context.Background(), httpGrace)
+	defer cancel()
+	if s.Shutdown(ctx) != nil {
+		_ = s.Server.Close()
+	}
+}
+
 func serveHTTP(addr string, paths *connectors.Mux, registry *prometheus.Registry, profiling bool, log *slog.Logger) (*httpServer, error) {
 	l, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", addr)
 	if err != nil {

@@ -155,7 +155,7 @@ func (p *process) startWorker(ctx context.Context, queue string, cache *lakehous
 	p.closers = append(p.closers, p.engine.Close)
 	p.acts = activities.New(activities.Options{
 		Contracts: p.project.Contracts(), Tables: p.tables, Models: p.registry, Runtime: onnx.Runtime{Logger: p.log},
-		Engine: p.engine, Cache: cache, Files: &projectFiles{dir: p.project.Dir(), store: p.store},
+		Engine: p.engine, Cache: cache, Files: &projectFiles{dir: p.project.Dir(), store: p.store}, Replayer: replayer{connectors.NewReplayer(p.tables)},
 		Logger: p.log, Observe: p.observeTurn, TurnStarted: p.notify.turnStarted, Fault: faultPoint(),
 		Maintained: p.maintained, Busy: p.landings.busy,
 		MaintainMemory: p.project.Maintenance().Memory, OrphansEvery: p.project.Maintenance().OrphansEvery,

@@ -76,12 +76,12 @@ func newWorker(t client.Client, queue string, acts *activities.Activities) worke
 	})
 	for name, fn := range map[string]any{
 		"Pipeline": workflows.Pipeline, "RegisterModel": workflows.RegisterModel, "RecoverBatch": workflows.RecoverBatch,
-		"Rescore": workflows.Rescore, "Maintain": workflows.Maintain,
+		"Rescore": workflows.Rescore, "Maintain": workflows.Maintain, "ReplayQuarantine": workflows.ReplayQuarantine,
 	} {
 		w.RegisterWorkflowWithOptions(fn, workflow.RegisterOptions{Name: name})
 	}
 	for name, fn := range map[string]any{
-		"Turn": acts.Turn, "CatchUp": acts.CatchUp, "Recover": acts.Recover, "Rescore": acts.Rescore,
+		"Turn": acts.Turn, "CatchUp": acts.CatchUp, "Recover": acts.Recover, "Rescore": acts.Rescore, "Replay": acts.Replay,
 		"InspectModel": acts.InspectModel, "GateModel": acts.GateModel, "PublishModel": acts.PublishModel, "MoveAlias": acts.MoveAlias,
 		"PlanMaintenance": acts.PlanMaintenance, "ExpireRows": acts.ExpireRows, "CompactFiles": acts.CompactFiles,
 		"WriteCheckpoint": acts.WriteCheckpoint, "CleanLog": acts.CleanLog, "VacuumFiles": acts.VacuumFiles,

@@ -24,6 +24,22 @@ const (
 // Suffix is what a quarantine table's name adds to its landed table's.
 const Suffix = "_quarantine"
 
+// Columns of rows that were replayed: taken out of quarantine and into the landed table
+// again. Such a row stays for the record; it does not count as quarantined any more.
+const (
+	ColReplay     = "replay"      // which replay took the row; null for a row that is in quarantine
+	ColReplayedAt = "replayed_at" // when
+	ColReplayRow  = "replay_row"  // its _offset in the landed table, where its _source is ReplaySource
+)
+
+// ReplaySource is the source partition of rows that came back out of quarantine. Their
+// offsets are counted through all replays of a table.
+const ReplaySource = "_tidemill/replay"
+
+// ReplayTxn is the transaction of a quarantine table that counts its replayed rows: its
+// version is the last offset that was given out.
+const ReplayTxn = "replay"
+
 // Row is one quarantined row.
 type Row struct {
 	Source, Rule, Class, Column, Message string
@@ -59,6 +75,9 @@ func Schema() *arrow.Schema {
 		{Name: "contract", Type: str},
 		{Name: "model", Type: str, Nullable: true},
 		{Name: "model_version", Type: long, Nullable: true},
+		{Name: ColReplay, Type: str, Nullable: true},
+		{Name: ColReplayedAt, Type: &arrow.TimestampType{Unit: arrow.Microsecond, TimeZone: "UTC"}, Nullable: true},
+		{Name: ColReplayRow, Type: long, Nullable: true},
 	}, nil)
 }
 
@@ -103,6 +122,9 @@ func Record(mem memory.Allocator, now time.Time, rows []Row) arrow.Record {
 			b.Field(13).AppendNull()
 		} else {
 			long(13, r.ModelVersion)
+		}
+		for i := 14; i < 17; i++ {
+			b.Field(i).AppendNull()
 		}
 	}
 	return b.NewRecord()
