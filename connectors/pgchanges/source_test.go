@@ -29,12 +29,12 @@ func TestPostgres(t *testing.T) {
 	}{
 		{"Replay", testReplay},
 		{"SnapshotCutEverywhere", testSnapshotCutEverywhere},
-		{"ServerDies", testServerDies},
 		{"Types", testTypes},
 		{"OldAndUnchanged", testOldAndUnchanged},
 		{"InTheWay", testInTheWay},
 		{"SlotIsGone", testSlotIsGone},
 		{"LargeTransaction", testLargeTransaction},
+		{"ServerDies", testServerDies}, // last: the server that it starts goes with it
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			dropSlots(t, p)
