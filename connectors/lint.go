@@ -29,7 +29,11 @@ func (e *Engine) Lint(c *Config, tables []string) problem.List {
 	}
 	ps.Add(missingEnv(c)...)
 	ps.Add(deliveryProblems(c)...)
+<<<<<<< HEAD
 	ps.Add(filesProblems(c)...)
+=======
+	ps.Add(postgresProblems(c)...)
+>>>>>>> postgres
 	if lake := child(child(c.root, "output"), "lakehouse"); lake != nil {
 		known := false
 		for _, t := range tables {

@@ -5,12 +5,16 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
+
+	"go.yaml.in/yaml/v3"
 
 	"github.com/redpanda-data/benthos/v4/public/service"
 
 	"github.com/tidemill/tidemill/connectors/pgchanges"
 	"github.com/tidemill/tidemill/connectors/position"
+	"github.com/tidemill/tidemill/internal/problem"
 	"github.com/tidemill/tidemill/internal/secret"
 )
 
@@ -108,24 +112,25 @@ func (in *changesInput) read(conf *service.ParsedConfig) error {
 type fieldProblem struct {
 	field string
 	index int // of an element, -1: the field itself
+	value string
 	text  string
 }
 
 func changesProblems(slot string, tables, include []string) (out []fieldProblem) {
 	if p := pgchanges.CheckSlot(slot); p != "" {
-		out = append(out, fieldProblem{"slot", -1, p})
+		out = append(out, fieldProblem{"slot", -1, slot, p})
 	}
 	if len(tables) == 0 {
-		out = append(out, fieldProblem{"tables", -1, "missing; name the tables whose changes are to be read, for example `tables: [public.orders]`"})
+		out = append(out, fieldProblem{"tables", -1, "", "missing; name the tables whose changes are to be read, for example `tables: [public.orders]`"})
 	}
 	for i, t := range tables {
 		if p := pgchanges.CheckTable(t); p != "" {
-			out = append(out, fieldProblem{"tables", i, p})
+			out = append(out, fieldProblem{"tables", i, t, p})
 		}
 	}
 	for i, op := range include {
 		if p := pgchanges.CheckOp(op); p != "" {
-			out = append(out, fieldProblem{"include", i, p})
+			out = append(out, fieldProblem{"include", i, op, p})
 		}
 	}
 	return out
@@ -211,4 +216,53 @@ func (in *changesInput) Close(context.Context) error {
 		src.Close()
 	}
 	return nil
+}
+
+// postgresProblems finds what postgres_changes inputs lack or cannot take.
+func postgresProblems(c *Config) (ps problem.List) {
+	slots := map[string]bool{}
+	walk(c.root, func(key, value *yaml.Node) {
+		if key.Value != postgresChanges || value.Kind != yaml.MappingNode {
+			return
+		}
+		at := "input." + postgresChanges
+		slot := child(value, "slot")
+		name := ""
+		if slot != nil {
+			name = slot.Value
+		}
+		for _, p := range changesProblems(name, texts(child(value, "tables")), texts(child(value, "include"))) {
+			if strings.Contains(p.value, "${") {
+				continue // known when it runs
+			}
+			field := child(value, p.field)
+			line := lineOf(field, key)
+			if p.index >= 0 {
+				line = lineOf(field.Content[p.index], key)
+			}
+			ps.Addf(c.File, line, at+"."+p.field, "%s", p.text)
+		}
+		if name != "" && slots[name] {
+			ps.Addf(c.File, slot.Line, at+".slot", "%s is the slot of another input; give each its own, for only one can read a slot", name)
+		}
+		slots[name] = true
+		for _, own := range []string{ownerConnector, ownerTable, ownerBlocks} {
+			if n := child(value, own); n != nil {
+				ps.Addf(c.File, n.Line, at+"."+own, "is set by tidemill itself; remove it")
+			}
+		}
+	})
+	return ps
+}
+
+// texts are the scalars of a list.
+func texts(n *yaml.Node) []string {
+	if n == nil || n.Kind != yaml.SequenceNode {
+		return nil
+	}
+	out := make([]string, len(n.Content))
+	for i, c := range n.Content {
+		out[i] = c.Value
+	}
+	return out
 }

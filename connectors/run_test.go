@@ -400,3 +400,13 @@ func TestHTTP(t *testing.T) {
 	equal(t, "ids", rows(t, store, "events", "id"), []string{"0", "1", "2", "3", "4"})
 	equal(t, "quarantined", rows(t, store, "events_quarantine", "rule"), []string{"wrong_type"})
 }
+
+// rowsIn counts the rows of a table; there is none at first.
+func rowsIn(tb testing.TB, store objstore.Store, table string) (int, bool) {
+	tb.Helper()
+	t, err := lakehouse.Open(context.Background(), store, table)
+	if err != nil {
+		return 0, false
+	}
+	return int(t.Snapshot().NumRows()), true
+}

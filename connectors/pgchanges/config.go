@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"regexp"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -136,6 +137,9 @@ func (c Config) connect(ctx context.Context, replication bool) (*pgx.Conn, error
 	}
 	if replication {
 		conf.RuntimeParams["replication"] = "database"
+	}
+	if conf.ConnectTimeout == 0 {
+		conf.ConnectTimeout = 15 * time.Second
 	}
 	conf.DefaultQueryExecMode = pgx.QueryExecModeExec
 	conn, err := pgx.ConnectConfig(ctx, conf)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/jackc/pglogrepl"
 	"github.com/jackc/pgx/v5"
@@ -84,6 +85,8 @@ type reading struct {
 }
 
 func (r *reading) close(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
 	_ = r.repl.Close(ctx)
 	_ = r.sql.Close(ctx)
 	if r.first != nil && r.first.conn != nil {

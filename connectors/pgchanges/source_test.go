@@ -34,6 +34,7 @@ func TestPostgres(t *testing.T) {
 		{"InTheWay", testInTheWay},
 		{"SlotIsGone", testSlotIsGone},
 		{"LargeTransaction", testLargeTransaction},
+		{"ServerDies", testServerDies}, // last: the server that it starts goes with it
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			dropSlots(t, p)
@@ -410,4 +411,43 @@ func testSnapshotCutEverywhere(t *testing.T, p *testserver.Postgres) {
 			}
 		}
 	}
+}
+
+// testServerDies: the server is killed, and comes back, while a process reads and
+// another writes.
+func testServerDies(t *testing.T, p *testserver.Postgres) {
+	anewTable(t, p)
+	w, l := newWriter(t, p, 1), newLake()
+	w.do(w.insert(40))
+	c := config(p, l)
+	for range 3 {
+		s := open(t, c)
+		for range 20 {
+			w.step()
+		}
+		b, err := s.Next(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.commit(b)
+		b.Ack()
+		p.Kill()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		for err == nil { // what was read before is handed out still
+			b, err = s.Next(ctx)
+		}
+		if ctx.Err() != nil {
+			t.Fatal("the source does not see that its server is gone")
+		}
+		cancel()
+		s.Close()
+		if _, err := Open(t.Context(), c); err == nil {
+			t.Error("there is no server, and it opens")
+		}
+		p.Restart(t)
+		w.conn = p.Connect(t)
+	}
+	w.step()
+	drain(t, p, c, l)
+	w.check(l)
 }

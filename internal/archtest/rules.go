@@ -57,6 +57,8 @@ var libraries = []library{
 		"the server is embedded in one place, so that a build without it stays possible"},
 	{[]string{"github.com/redpanda-data"}, []string{"connectors", "internal/app"},
 		"Benthos is how rows come in; nothing behind the landed table may depend on it"},
+	{[]string{"github.com/jackc/pglogrepl"}, []string{"connectors/pgchanges"},
+		"the replication protocol is spoken in one place, without Benthos and without tables"},
 	{[]string{"github.com/yalue/onnxruntime_go"}, []string{"models/onnx"},
 		"ONNX Runtime can take the process down; everything that calls it is in one place, to be run in a child process"},
 	{[]string{"github.com/duckdb"}, []string{"query"}, "DuckDB is one engine behind package query, in one place"},

@@ -47,6 +47,6 @@ func postgresSource(t *testing.T, p *proxy) source {
 			_, err = conn.Exec(ctx, "INSERT INTO events VALUES ($1, $2::jsonb)", row.ID, pad)
 			return err
 		},
-		kill: pg.Kill, start: func(t *testing.T) { t.Helper(); pg.Restart(t) },
+		kill: func() { pg.Kill() }, start: func(t *testing.T) { t.Helper(); pg.Restart(t) },
 	}
 }

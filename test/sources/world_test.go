@@ -51,6 +51,9 @@ func contracts(tables []string) product.Project {
 	p := product.Project{}
 	for _, t := range tables {
 		p["tables/"+t+".yaml"] = fmt.Sprintf(contractYAML, t)
+		if t == changesTable {
+			p["tables/"+t+".yaml"] = changesYAML
+		}
 	}
 	return p
 }
