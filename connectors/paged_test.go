@@ -264,3 +264,39 @@ func TestHTTPPollProblems(t *testing.T) {
 		}
 	}
 }
+
+// TestSourcesLint: combinations of fields that cannot work are told by lint, with their line.
+func TestSourcesLint(t *testing.T) {
+	e, err := New(Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for conf, want := range map[string]string{
+		"sql_poll: {driver: pgx, dsn: x, cursor: [id]}":                          "name a table",
+		"sql_poll: {driver: pgx, dsn: x, table: a, query: b, cursor: [id]}":      "not both",
+		"sql_poll: {driver: pgx, dsn: x, table: a, cursor: []}":                  "cursor names no column",
+		"sql_poll: {driver: pgx, dsn: x, table: a}":                              "cursor names no column",
+		"sql_poll: {driver: db2, dsn: x, table: a, cursor: [id]}":                "db2",
+		"sql_poll: {driver: pgx, dsn: x, table: a, cursor: [a, b]}":              "",
+		"http_poll: {url: 'http://a', next: 'root = this.', cursor_param: x}":    "correct the mapping",
+		"http_poll: {url: 'http://a', next: 'root = this.x', follow_link: true}": "remove one of them",
+		"http_poll: {url: 'http://a', cursor_param: x}":                          "needs next",
+		"http_poll: {url: 'http://a', start: x}":                                 "start needs cursor_param",
+		"http_poll: {url: 'http://a'}":                                           "",
+		"http_poll: {url: 'http://a', follow_link: true}":                        "",
+		"http_server: {auth: {hmac: {secrets: [x]}}}":                            "no header",
+		"http_server: {auth: {hmac: {header: x}}}":                               "no secrets",
+		"http_server: {sync_response: {status: '200'}}":                          "sync_response",
+		"http_server: {}": "",
+		"http_server: {auth: {tokens: [x], hmac: {header: x, secrets: [x], signed: '{body}'}}}": "",
+	} {
+		c, err := ParseConfig("connectors/in.yaml", []byte("input:\n  "+conf+"\noutput: {lakehouse: {table: t}}\n"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		ps := e.Lint(c, []string{"t"})
+		if want == "" && len(ps) > 0 || want != "" && (len(ps) != 1 || ps[0].Line != 2 || !strings.Contains(ps[0].Message, want)) {
+			t.Errorf("%s: %v, want %q", conf, ps, want)
+		}
+	}
+}
