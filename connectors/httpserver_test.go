@@ -303,6 +303,17 @@ func TestHTTPOwnAddress(t *testing.T) {
 	}
 }
 
+// TestHTTPRateLimit: a resource of the connector's own file limits requests.
+func TestHTTPRateLimit(t *testing.T) {
+	r := start(t, newLake(t, mem.New(), eventsContract), "rate_limit_resources: [{label: one, local: {count: 1, interval: 1h}}]\ninput:\n  http_server: {path: /events, rate_limit: one}\n"+httpOut)
+	if got := r.send(t, `{"id":1}`); !strings.HasPrefix(got, "200 ") {
+		t.Fatal(got)
+	}
+	if got := r.send(t, `{"id":2}`); !strings.HasPrefix(got, "429 too many requests") {
+		t.Fatal(got)
+	}
+}
+
 // TestHTTPConfigProblems: what is wrong is told before anything runs, all at once.
 func TestHTTPConfigProblems(t *testing.T) {
 	e, err := New(Options{Tables: newLake(t, mem.New(), eventsContract), Mux: NewMux()})

@@ -143,12 +143,15 @@ func (p *Poller) hidden(err error) error {
 	return err
 }
 
+// QueryPartition is the partition of a query.
+const QueryPartition = "query"
+
 // Partition names the source.
 func (p *Poller) Partition() string {
 	if p.c.Table != "" {
 		return p.c.Table
 	}
-	return "query"
+	return QueryPartition
 }
 
 // Resume implements [paging.Pager].
