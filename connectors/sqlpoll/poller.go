@@ -138,7 +138,7 @@ func hider(dsn string) *strings.Replacer {
 
 func (p *Poller) hidden(err error) error {
 	if text := err.Error(); p.hide.Replace(text) != text {
-		return errors.New(p.hide.Replace(text)) //nolint:err113 // the chain's own texts would show it
+		return errors.New(p.hide.Replace(text))
 	}
 	return err
 }
@@ -239,7 +239,11 @@ func (p *Poller) look(ctx context.Context) (paging.Page, error) {
 	if err != nil {
 		return paging.Page{}, err
 	}
-	return p.take(r)
+	page, err := p.take(r)
+	if err == nil {
+		err = rows.Err()
+	}
+	return page, err
 }
 
 // settle looks how far rows may be read.
@@ -260,6 +264,9 @@ func (p *Poller) settle(ctx context.Context) error {
 		return err
 	}
 	keys, _, err := r.next()
+	if err == nil {
+		err = rows.Err()
+	}
 	if err != nil {
 		return err
 	}
