@@ -11,6 +11,7 @@ import (
 
 	"github.com/redpanda-data/benthos/v4/public/service"
 
+	"github.com/tidemill/tidemill/connectors/sqlpoll"
 	"github.com/tidemill/tidemill/internal/problem"
 )
 
@@ -29,11 +30,9 @@ func (e *Engine) Lint(c *Config, tables []string) problem.List {
 	}
 	ps.Add(missingEnv(c)...)
 	ps.Add(deliveryProblems(c)...)
-<<<<<<< HEAD
 	ps.Add(filesProblems(c)...)
-=======
 	ps.Add(postgresProblems(c)...)
->>>>>>> postgres
+	ps.Add(polledTwice(c)...)
 	if lake := child(child(c.root, "output"), "lakehouse"); lake != nil {
 		known := false
 		for _, t := range tables {
@@ -131,6 +130,33 @@ func deliveryProblems(c *Config) (ps problem.List) {
 			}
 		})
 	}
+	return ps
+}
+
+// polledTwice finds inputs of one connector whose rows would be counted as those of one
+// source: the second's would be taken for the first's, and dropped.
+func polledTwice(c *Config) (ps problem.List) {
+	seen := map[string]bool{}
+	walk(child(c.root, "input"), func(key, value *yaml.Node) {
+		var source string
+		switch key.Value {
+		case httpPoll:
+			if u := child(value, "url"); u != nil {
+				source, _, _ = strings.Cut(u.Value, "?")
+			}
+		case sqlPoll:
+			source = sqlpoll.QueryPartition
+			if t := child(value, "table"); t != nil && t.Value != "" {
+				source = t.Value
+			}
+		default:
+			return
+		}
+		if source = key.Value + " " + source; seen[source] {
+			ps.Addf(c.File, key.Line, "input."+key.Value, "reads from where another input of this connector reads from, and their rows could not be told apart; put it into a connector of its own")
+		}
+		seen[source] = true
+	})
 	return ps
 }
 

@@ -402,7 +402,7 @@ func TestHTTP(t *testing.T) {
 }
 
 // rowsIn counts the rows of a table; there is none at first.
-func rowsIn(tb testing.TB, store objstore.Store, table string) (int, bool) {
+func rowsOf(tb testing.TB, store objstore.Store, table string) (int, bool) {
 	tb.Helper()
 	t, err := lakehouse.Open(context.Background(), store, table)
 	if err != nil {
