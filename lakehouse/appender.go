@@ -23,6 +23,7 @@ type Appender struct {
 	t *Table
 	o AppenderOptions
 
+	dedupe  *deduper            // nil: rows are not told apart by their keys
 	writing *semaphore.Weighted // of records being encoded and stored, see weight
 	ctx     context.Context
 	cancel  context.CancelFunc
@@ -42,6 +43,7 @@ type AppenderOptions struct {
 	KeyWindow           time.Duration // how long idempotency keys are remembered; default 24 h
 	MaxKeys             int           // how many of them, at most; default 200,000
 	MaxEphemeral        int           // partitions of sources that cannot replay, at most; default 10,000
+	Dedupe              *Dedupe       // nil: rows of sources that cannot replay are not compared with those that are in
 	Logger              *slog.Logger
 	Metrics             Metrics
 	// Fault, if not nil, is called at "after-data-put", "before-commit" and "after-commit"; tests crash there.
@@ -101,6 +103,9 @@ func NewAppender(t *Table, o AppenderOptions) *Appender {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	a := &Appender{t: t, o: o, writing: semaphore.NewWeighted(int64(o.MaxConcurrentWrites) * fullWeight), positions: newPositions(o)}
+	if o.Dedupe != nil {
+		a.dedupe = newDeduper(t, *o.Dedupe, o.Logger)
+	}
 	a.ctx, a.cancel = context.WithCancel(context.Background())
 	a.positions.sync(t, t.Snapshot(), t.opt.now())
 	return a
@@ -118,7 +123,9 @@ func (a *Appender) Claims(partition string) batch.Intervals {
 // item is a record that was written and waits to be committed.
 type item struct {
 	runs    []batch.Run
-	claims  batch.Claims
+	claims  batch.Claims // of runs, and of rows that were left out by their keys
+	keys    []rowKey     // of the rows; nil without Dedupe
+	judged  bool         // some of the rows are of partitions that are not durable, and have keys
 	files   []File
 	settled func() batch.Claims
 	done    chan outcome // has room for one
@@ -165,19 +172,19 @@ func (a *Appender) Append(ctx context.Context, in Append) (Appended, error) {
 // try filters, writes and commits once; again means that another commit put some of the
 // rows into the table in between.
 func (a *Appender) try(ctx context.Context, in Append) (out Appended, again bool, err error) {
-	keep, runs, version, err := a.filter(in.Runs)
+	p, err := a.filter(ctx, in)
 	if err != nil {
 		return out, false, err
 	}
-	out = Appended{Version: version, Rows: in.Record.NumRows()}
-	if keep != nil {
-		out.Rows = int64(len(keep))
+	out = Appended{Version: p.version, Rows: in.Record.NumRows()}
+	if p.keep != nil {
+		out.Rows = int64(len(p.keep))
 		out.Duplicates = in.Record.NumRows() - out.Rows
 	}
 	if out.Rows == 0 {
 		return out, false, nil
 	}
-	it, rec, err := a.write(ctx, in, keep, runs)
+	it, rec, err := a.write(ctx, in, p)
 	if err != nil {
 		return out, false, err
 	}
@@ -203,20 +210,53 @@ func (a *Appender) try(ctx context.Context, in Append) (out Appended, again bool
 	return out, false, nil
 }
 
-func (a *Appender) filter(runs []batch.Run) (keep []int32, kept []batch.Run, version int64, err error) {
+// picked is what is to be appended of a record.
+type picked struct {
+	keep    []int32 // rows; nil: all
+	runs    []batch.Run
+	claims  batch.Claims
+	version int64 // where the others are in
+	keys    []rowKey
+	judged  bool
+}
+
+func (a *Appender) filter(ctx context.Context, in Append) (picked, error) {
+	var keys []rowKey
+	if a.dedupe != nil {
+		if err := a.dedupe.sync(ctx, a.t.Snapshot()); err != nil {
+			return picked{}, err
+		}
+		keys = a.dedupe.keysOf(in.Record)
+	}
+	p, err := a.filterPositions(in.Runs)
+	if err != nil || a.dedupe == nil {
+		return p, err
+	}
+	if len(in.Runs) == 0 {
+		p.keys = keys
+		return p, nil
+	}
+	a.dedupe.pick(&p, keys)
+	p.version = max(p.version, a.t.Snapshot().version) // by now it has what the keys were found in
+	return p, nil
+}
+
+func (a *Appender) filterPositions(runs []batch.Run) (p picked, err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.closed {
-		return nil, nil, 0, ErrClosed
+		return p, ErrClosed
 	}
 	now := a.t.opt.now()
 	a.positions.sync(a.t, a.t.Snapshot(), now)
-	keep, kept = a.positions.filter(runs, now)
-	return keep, kept, a.positions.version, nil
+	p.version = a.positions.version
+	p.keep, p.runs = a.positions.filter(runs, now)
+	p.claims = batch.ClaimsOf(p.runs)
+	return p, nil
 }
 
 // write encodes and stores the rows that are kept, in the caller's goroutine.
-func (a *Appender) write(ctx context.Context, in Append, keep []int32, runs []batch.Run) (*item, arrow.Record, error) {
+func (a *Appender) write(ctx context.Context, in Append, p picked) (*item, arrow.Record, error) {
 	w := weight(in.Record)
 	if err := a.writing.Acquire(ctx, w); err != nil {
 		return nil, nil, err
@@ -227,15 +267,15 @@ func (a *Appender) write(ctx context.Context, in Append, keep []int32, runs []ba
 	if err != nil {
 		return nil, nil, err
 	}
-	if keep != nil {
+	if p.keep != nil {
 		all := rec
-		rec, err = take(ctx, all, keep)
+		rec, err = take(ctx, all, p.keep)
 		all.Release()
 		if err != nil {
 			return nil, nil, err
 		}
 	}
-	it := &item{runs: runs, claims: batch.ClaimsOf(runs), settled: in.Settled, done: make(chan outcome, 1)}
+	it := &item{runs: p.runs, claims: p.claims, keys: p.keys, judged: p.judged, settled: in.Settled, done: make(chan outcome, 1)}
 	it.files, err = a.t.writeFiles(ctx, meta, rec, tagsWith(in.Tags, it.claims), a.o.Metrics)
 	if err != nil {
 		rec.Release()
@@ -321,12 +361,23 @@ func (a *Appender) commitQueue() {
 type group struct {
 	items   []*item
 	claims  batch.Claims // of items
-	planned int          // how often
+	keys    map[rowKey]struct{}
+	planned int // how often
 }
 
 func (a *Appender) commitGroup(g *group) {
 	start := a.t.opt.now()
-	version, err := a.t.commit(a.ctx, func(s *Snapshot) (*Commit, error) { return a.plan(g, s), nil })
+	version, err := a.t.commit(a.ctx, func(s *Snapshot) (*Commit, error) {
+		if a.dedupe != nil { // what others have committed is judged by its keys, too
+			if err := a.dedupe.sync(a.ctx, s); err != nil {
+				return nil, err
+			}
+		}
+		return a.plan(g, s), nil
+	})
+	if err == nil && a.dedupe != nil {
+		a.dedupe.landed(version, g.items)
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if err == nil {
@@ -371,20 +422,20 @@ func (a *Appender) plan(g *group, s *Snapshot) *Commit {
 	now := a.t.opt.now()
 	a.positions.sync(a.t, s, now)
 	c := &Commit{Operation: "STREAMING UPDATE", Fault: a.o.Fault}
-	g.claims = batch.Claims{}
+	g.claims, g.keys = batch.Claims{}, nil
 	var items, wait []*item
 	for _, it := range g.items {
 		switch err := a.stillFits(it, s); {
 		case err != nil:
 			it.done <- outcome{err: err}
-		case a.positions.has(it.runs, now):
+		case a.positions.has(it.runs, now), a.dedupe != nil && a.dedupe.has(it):
 			it.done <- outcome{again: true}
-		case g.claims.Overlaps(it.runs):
+		case g.claims.Overlaps(it.runs), g.repeats(it):
 			it.taken = false
 			wait = append(wait, it)
 		default:
 			items = append(items, it)
-			g.claims.Add(it.claims)
+			g.take(it, len(g.items) > 1)
 			c.Adds = append(c.Adds, it.files...)
 		}
 	}
@@ -396,6 +447,28 @@ func (a *Appender) plan(g *group, s *Snapshot) *Commit {
 	a.positions.add(settled, now)
 	c.Txns = a.positions.txns(g.claims, settled, s)
 	return c
+}
+
+// repeats says whether an item has a row that must not be in together with one of the
+// group's, by their keys.
+func (g *group) repeats(it *item) bool {
+	return len(g.keys) > 0 && it.anyJudged(func(k rowKey) bool { _, ok := g.keys[k]; return ok })
+}
+
+// take notes an item's offsets and, if others may follow, its keys.
+func (g *group) take(it *item, more bool) {
+	g.claims.Add(it.claims)
+	if !more || it.keys == nil {
+		return
+	}
+	if g.keys == nil {
+		g.keys = make(map[rowKey]struct{}, len(it.keys))
+	}
+	for _, k := range it.keys {
+		if k != (rowKey{}) {
+			g.keys[k] = struct{}{}
+		}
+	}
 }
 
 // stillFits keeps a file that the table cannot take any more from failing its group.
