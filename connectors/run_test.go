@@ -74,9 +74,10 @@ func (l *lake) Landing(ctx context.Context, table string) (*Landing, error) {
 	if err != nil {
 		return nil, err
 	}
+	byKey, byRaw := Dedupe(l.contract)
 	l.landing = &Landing{
 		Contract: l.contract, Table: landed,
-		Landed: lakehouse.NewAppender(landed, lakehouse.AppenderOptions{Fault: l.fault}), Quarantine: lakehouse.NewAppender(bad, lakehouse.AppenderOptions{Fault: l.fault}),
+		Landed: lakehouse.NewAppender(landed, lakehouse.AppenderOptions{Fault: l.fault, Dedupe: byKey}), Quarantine: lakehouse.NewAppender(bad, lakehouse.AppenderOptions{Fault: l.fault, Dedupe: byRaw}),
 		Fault: l.fault,
 		Committed: func(lakehouse.Appended) {
 			l.mu.Lock()

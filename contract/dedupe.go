@@ -40,7 +40,7 @@ var dedupeSpec = strictyaml.Spec{
 			Doc: "What makes two rows the same: the columns of key, or the id that the publisher gave the message"}},
 		{Name: "max_keys", Spec: strictyaml.Spec{
 			Kind: strictyaml.Integer, Min: leastMaxKeys, Max: mostMaxKeys, Default: "5000000",
-			Doc: "How many rows are remembered at most, each in some 40 bytes of memory; with more, the oldest are forgotten early"}},
+			Doc: "How many rows are remembered at most, each in at most 32 bytes of memory; with more, the oldest are forgotten early"}},
 	},
 }
 

@@ -111,6 +111,7 @@ func BenchmarkSparse(b *testing.B) {
 		}
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/n, "ns/row")
+}
 
 // BenchmarkDedupe: what comparing keys costs a row, as BenchmarkAppend does it, with a
 // million keys remembered. ns/row of the two are to be compared.

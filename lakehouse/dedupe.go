@@ -23,10 +23,10 @@ import (
 type Dedupe struct {
 	Columns []string
 	Window  time.Duration
-	MaxKeys int // kept in memory, some 40 bytes each; default DefaultMaxKeys
+	MaxKeys int // kept in memory, at most 32 bytes each; default DefaultMaxKeys
 }
 
-// DefaultMaxKeys are about 200 MB.
+// DefaultMaxKeys are at most 160 MB.
 const DefaultMaxKeys = 5_000_000
 
 // TagLandedAt is the tag of a file that replaces others: when the newest of them landed,
@@ -64,6 +64,7 @@ type deduper struct {
 	set     *keySet          // guarded by mu
 	version int64            // guarded by mu: the set has the files up to this one
 	mine    map[string]int64 // guarded by mu: files of later versions that it has as well
+	added   int64            // guarded by mu: counts what was put into the set
 	warned  time.Time        // guarded by mu
 }
 
@@ -216,6 +217,7 @@ func (d *deduper) unread(ctx context.Context, f File, err error) {
 func (d *deduper) add(keys []rowKey, at time.Time) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.added++
 	d.set.forget(d.t.opt.now())
 	if shrunk, left := d.set.add(keys, at); shrunk {
 		d.fullLocked(left)
@@ -281,6 +283,7 @@ func (d *deduper) pick(p *picked, all []rowKey) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.set.forget(d.t.opt.now())
+	p.added = d.added
 	i := 0
 	for _, r := range runs {
 		judged := !batch.Durable(r.Partition)
@@ -303,7 +306,7 @@ func (d *deduper) pick(p *picked, all []rowKey) {
 			}
 			if kept != nil {
 				kept = append(kept, row)
-				keptRuns = batch.AppendRun(keptRuns, batch.Run{Partition: r.Partition, First: r.Offset(j), Rows: 1, PerRow: r.PerRow})
+				keptRuns = batch.AppendRun(keptRuns, r.Row(j))
 			}
 		}
 	}
@@ -339,6 +342,9 @@ func (d *deduper) has(it *item) bool {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if d.added == it.added {
+		return false
+	}
 	d.set.forget(d.t.opt.now())
 	return it.anyJudged(d.set.has)
 }
