@@ -30,6 +30,7 @@ columns:
 
 // project is a project on a store of its own.
 type project struct {
+	name     string
 	dir, bin string
 	minio    *testserver.MinIO
 	store    objstore.Store
@@ -38,10 +39,10 @@ type project struct {
 // newProject makes a project with one connector. dedupe are the contract's lines for it.
 func newProject(t *testing.T, dedupe, input string) *project {
 	t.Helper()
-	p := &project{dir: t.TempDir(), bin: testserver.Tidemill(t), minio: testserver.StartMinIO(t)}
+	p := &project{name: strings.ReplaceAll(strings.ToLower(t.Name()), "/", "-"), dir: t.TempDir(), bin: testserver.Tidemill(t), minio: testserver.StartMinIO(t)}
 	files := map[string]string{
-		"tidemill.yaml": fmt.Sprintf("project: %s\nhttp: {address: %q}\ntemporal: {address: %q}\nstore: {endpoint: \"http://%s\", bucket: dedupe, access_key: %s, secret_key: \"${DEDUPE_SECRET}\"}\n",
-			strings.ToLower(t.Name()), testserver.Addr(testserver.FreePort(t)), temporal(t), p.minio.Addr, p.minio.AccessKey),
+		"tidemill.yaml": fmt.Sprintf("project: %s\nhttp: {address: \"${DEDUPE_HTTP}\"}\ntemporal: {address: %q}\nstore: {endpoint: \"http://%s\", bucket: dedupe, access_key: %s, secret_key: \"${DEDUPE_SECRET}\"}\n",
+			p.name, temporal(t), p.minio.Addr, p.minio.AccessKey),
 		"tables/events.yaml": contractYAML + dedupe,
 		"connectors/in.yaml": input + "output:\n  lakehouse:\n    table: events\n    max_row_bytes: 10000\n    batching: {period: 20ms, count: 200}\n",
 	}
@@ -58,7 +59,7 @@ func newProject(t *testing.T, dedupe, input string) *project {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.store = objstore.WithPrefix(store, strings.ToLower(t.Name()))
+	p.store = objstore.WithPrefix(store, p.name)
 	return p
 }
 
@@ -66,7 +67,7 @@ func newProject(t *testing.T, dedupe, input string) *project {
 func (p *project) run(t *testing.T, fault string) *testserver.Process {
 	t.Helper()
 	cmd := exec.Command(p.bin, "run", p.dir, "--roles", "connect")
-	cmd.Env = append(os.Environ(), "DEDUPE_SECRET="+p.minio.SecretKey.Reveal(), "TIDEMILL_FAULT="+fault)
+	cmd.Env = append(os.Environ(), "DEDUPE_SECRET="+p.minio.SecretKey.Reveal(), "DEDUPE_HTTP="+testserver.Addr(testserver.FreePort(t)), "TIDEMILL_FAULT="+fault)
 	return testserver.Start(t, cmd)
 }
 

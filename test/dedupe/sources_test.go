@@ -80,8 +80,9 @@ func (p *project) lands(t *testing.T, pub *publisher, proc *testserver.Process) 
 }
 
 // survive kills the product around its commit and takes the broker away, while messages
-// come in, and compares.
-func survive(t *testing.T, p *project, pub *publisher, restart func()) {
+// come in, and compares. second, if not nil, starts another process beside each that dies:
+// it gets what that one had not acked.
+func survive(t *testing.T, p *project, pub *publisher, second func() *testserver.Process, restart func()) {
 	t.Helper()
 	proc := p.run(t, "")
 	eventually(t, "the first message", proc, func(ctx context.Context) error {
@@ -103,6 +104,9 @@ func survive(t *testing.T, p *project, pub *publisher, restart func()) {
 	pub.start(t)
 	pub.more(t, 200, proc)
 	proc.Kill()
+	if second != nil {
+		defer second().Stop()
+	}
 	for _, point := range []string{"before-ack:1", "after-commit:3", "before-commit:2", "before-ack:4"} {
 		proc = p.run(t, point)
 		dies(t, proc)
@@ -126,9 +130,14 @@ func survive(t *testing.T, p *project, pub *publisher, restart func()) {
 
 // queue publishes to a RabbitMQ queue, and connects again when it has to.
 type queue struct {
-	r  *testserver.RabbitMQ
-	mu sync.Mutex
-	ch *amqp.Channel // nil: not connected
+	r    *testserver.RabbitMQ
+	name string
+	mu   sync.Mutex
+	ch   *amqp.Channel // nil: not connected
+}
+
+func (q *queue) yaml() string {
+	return fmt.Sprintf("input:\n  amqp_0_9:\n    urls: [%q]\n    queue: %s\n    queue_declare: {enabled: true, durable: true}\n", q.r.URL(), q.name)
 }
 
 func (q *queue) channel() (*amqp.Channel, error) {
@@ -146,7 +155,7 @@ func (q *queue) channel() (*amqp.Channel, error) {
 		err = ch.Confirm(false)
 	}
 	if err == nil {
-		_, err = ch.QueueDeclare("events", true, false, false, false, nil)
+		_, err = ch.QueueDeclare(q.name, true, false, false, false, nil)
 	}
 	q.ch = ch
 	return ch, err
@@ -160,7 +169,7 @@ func (q *queue) send(ctx context.Context, id, body string) error {
 		return err
 	}
 	m := amqp.Publishing{DeliveryMode: amqp.Persistent, MessageId: id, Body: []byte(body)}
-	c, err := ch.PublishWithDeferredConfirmWithContext(ctx, "", "events", false, false, m)
+	c, err := ch.PublishWithDeferredConfirmWithContext(ctx, "", q.name, false, false, m)
 	if err != nil {
 		return err
 	}
@@ -170,30 +179,25 @@ func (q *queue) send(ctx context.Context, id, body string) error {
 	return nil
 }
 
-const amqpYAML = `input:
-  amqp_0_9:
-    urls: [%q]
-    queue: events
-    queue_declare: {enabled: true, durable: true}
-`
-
-// TestRabbitMQ: by key and by message id.
 func TestRabbitMQ(t *testing.T) {
 	r := testserver.StartRabbitMQ(t)
-	p := newProject(t, "key: [id]\ndedupe: {window: 1h}\n", fmt.Sprintf(amqpYAML, r.URL()))
-	q := &queue{r: r}
-	survive(t, p, &publisher{send: q.send}, func() {
-		r.Kill()
-		r.Start(t)
+	t.Run("ByMessageID", func(t *testing.T) { messageIDs(t, &queue{r: r, name: "ids"}) })
+	t.Run("ByKey", func(t *testing.T) {
+		q := &queue{r: r, name: "events"}
+		p := newProject(t, "key: [id]\ndedupe: {window: 1h}\n", q.yaml())
+		other := func() *testserver.Process { return p.run(t, "") }
+		survive(t, p, &publisher{send: q.send}, other, func() {
+			r.Kill()
+			r.Start(t)
+		})
 	})
 }
 
-// TestRabbitMQMessageIDs: two equal rows of two messages are two rows, and a message that
-// comes again is one.
-func TestRabbitMQMessageIDs(t *testing.T) {
-	r := testserver.StartRabbitMQ(t)
-	p := newProject(t, "dedupe: {window: 1h, by: message_id}\n", fmt.Sprintf(amqpYAML, r.URL()))
-	q := &queue{r: r}
+// messageIDs: two equal rows of two messages are two rows, and a message that comes
+// again is one.
+func messageIDs(t *testing.T, q *queue) {
+	t.Helper()
+	p := newProject(t, "dedupe: {window: 1h, by: message_id}\n", q.yaml())
 	want := map[string]int{}
 	for i := range 300 {
 		id := fmt.Sprint(i % 100)
@@ -265,7 +269,7 @@ func TestMQTT(t *testing.T) {
 	m := testserver.StartMosquitto(t)
 	p := newProject(t, "key: [id]\ndedupe: {window: 1h}\n", fmt.Sprintf("input:\n  mqtt:\n    urls: [%q]\n    client_id: tidemill\n    topics: [\"devices/+/events\"]\n", m.URL()))
 	d := &topic{m: m}
-	survive(t, p, &publisher{send: d.send}, func() {
+	survive(t, p, &publisher{send: d.send}, nil, func() {
 		m.Stop() // and saves its sessions
 		m.Start(t)
 	})
