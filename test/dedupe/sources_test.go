@@ -182,6 +182,10 @@ func (q *queue) send(ctx context.Context, id, body string) error {
 func TestRabbitMQ(t *testing.T) {
 	r := testserver.StartRabbitMQ(t)
 	t.Run("ByMessageID", func(t *testing.T) { messageIDs(t, &queue{r: r, name: "ids"}) })
+	t.Run("GraceExpires", func(t *testing.T) {
+		q := &queue{r: r, name: "grace"}
+		graceExpires(t, q.yaml(), q.send)
+	})
 	t.Run("ByKey", func(t *testing.T) {
 		q := &queue{r: r, name: "events"}
 		p := newProject(t, "key: [id]\ndedupe: {window: 1h}\n", q.yaml())
@@ -267,8 +271,12 @@ func (p *topic) send(_ context.Context, _, body string) error {
 
 func TestMQTT(t *testing.T) {
 	m := testserver.StartMosquitto(t)
-	p := newProject(t, "key: [id]\ndedupe: {window: 1h}\n", fmt.Sprintf("input:\n  mqtt:\n    urls: [%q]\n    client_id: tidemill\n    topics: [\"devices/+/events\"]\n", m.URL()))
+	yaml := func(client string) string {
+		return fmt.Sprintf("input:\n  mqtt: {urls: [%q], client_id: %s, topics: [devices/+/events]}\n", m.URL(), client)
+	}
 	d := &topic{m: m}
+	t.Run("GraceExpires", func(t *testing.T) { graceExpires(t, yaml("grace"), d.send) })
+	p := newProject(t, "key: [id]\ndedupe: {window: 1h}\n", yaml("tidemill"))
 	survive(t, p, &publisher{send: d.send}, nil, func() {
 		m.Stop() // and saves its sessions
 		m.Start(t)
