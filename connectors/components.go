@@ -61,7 +61,7 @@ var inputs = []string{
 	"azure_cosmosdb", "azure_queue_storage", "azure_table_storage", "batched", "beanstalkd", "broker",
 	"cassandra", "cockroachdb_changefeed", "csv", "dynamic", "file", "gcp_bigquery_select", "gcp_cloud_storage",
 	"gcp_pubsub", "generate", "hdfs", "http_client", "inproc", "kafka", "kafka_franz", "mongodb",
-	"mqtt", "nats", "nats_jetstream", "nats_kv", "nats_stream", "nsq", "parquet", "pulsar", "read_until",
+	"nats", "nats_jetstream", "nats_kv", "nats_stream", "nsq", "parquet", "pulsar", "read_until",
 	"redis_list", "redis_pubsub", "redis_scan", "redis_streams", "schema_registry", "sequence", "sftp", "socket",
 	"socket_server", "sql_raw", "sql_select", "stdin", "subprocess", "websocket",
 }

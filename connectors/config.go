@@ -105,10 +105,16 @@ var nested = map[string]bool{"broker": true, "sequence": true}
 
 // replayed lists the inputs whose own replaying of rejected messages is
 // switched off, because the wrapper replays them under the positions they had.
-var replayed = map[string]bool{"file": true, "generate": true, "kafka_franz": true, "kafka": true, "nats_jetstream": true, "redis_streams": true, "aws_kinesis": true, postgresChanges: true}
+var replayed = map[string]bool{"file": true, "generate": true, "kafka_franz": true, "kafka": true, "mqtt": true, "nats_jetstream": true, "redis_streams": true, "aws_kinesis": true, postgresChanges: true}
 
 // unreplayed lists the inputs of ours that do not replay rejected messages themselves.
 var unreplayed = map[string]bool{filesInput: true, httpPoll: true, sqlPoll: true}
+
+// replays says whether the wrapper is to hand rejected messages out again.
+func replays(kind string, conf *yaml.Node) bool {
+	// RabbitMQ would hand them out again at once, and again, while the store is down.
+	return replayed[kind] || unreplayed[kind] || kind == "amqp_0_9" && child(conf, "nack_reject_patterns") == nil
+}
 
 // singles lists the inputs of ours that hand over rows in blocks, unless processors
 // take them, which want one at a time; rowsSingle is the field that says so.
@@ -156,6 +162,9 @@ func wrapInput(c *Config, in *yaml.Node, processors bool) {
 		numberLines(conf, processors)
 	case kind == filesInput:
 		c.bindFiles(keyNode(in, kind), conf, processors)
+	case kind == "amqp_0_9" && conf != nil && conf.Kind == yaml.MappingNode && child(conf, "prefetch_count") == nil:
+		// With Benthos' 10, a batch would have ten messages.
+		setScalar(conf, "prefetch_count", amqpPrefetch, "!!int")
 	case (kind == "kafka_franz" || kind == "kafka" || kind == "aws_kinesis") && conf != nil && conf.Kind == yaml.MappingNode:
 		handOverBatches(conf)
 		if kind == "kafka_franz" && child(conf, "session_timeout") == nil {
@@ -167,7 +176,7 @@ func wrapInput(c *Config, in *yaml.Node, processors bool) {
 	*in = *mapping(sourceInput, mapping(
 		"connector", scalar(c.Name, "!!str"),
 		"kind", scalar(kind, "!!str"),
-		"replay", scalar(fmt.Sprint(replayed[kind] || unreplayed[kind]), "!!bool"),
+		"replay", scalar(fmt.Sprint(replays(kind, conf)), "!!bool"),
 		"processors", scalar(fmt.Sprint(processors), "!!bool"),
 		"input", &inner,
 	))
@@ -179,6 +188,9 @@ func wrapInput(c *Config, in *yaml.Node, processors bool) {
 		in.Content = append(in.Content, scalar("processors", "!!str"), own)
 	}
 }
+
+// amqpPrefetch is how many messages a broker hands over before the first is acked.
+const amqpPrefetch = "5000"
 
 // httpPath is where an http_server input takes requests.
 func httpPath(conf *yaml.Node) string {

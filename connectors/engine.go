@@ -56,6 +56,7 @@ func New(o Options) (*Engine, error) {
 		env.RegisterBatchInput(postgresChanges, postgresChangesSpec(), newPostgresChanges(o.Tables, e.log)),
 		env.RegisterBatchInput("redis_streams", redisstream.Spec(), redisstream.New),
 		env.RegisterBatchInput("nats_jetstream", jetstream.Spec(), jetstream.New),
+		env.RegisterBatchInput("mqtt", mqttSpec(), newMQTT),
 		env.RegisterBatchScannerCreator(rowsScanner, rowsScannerSpec(), newRowsScanner),
 	); err != nil {
 		return nil, fmt.Errorf("register components: %w", err)

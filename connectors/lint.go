@@ -120,6 +120,7 @@ func deliveryProblems(c *Config) (ps problem.List) {
 	if p := child(child(c.root, "output"), "processors"); p != nil && len(p.Content) > 0 {
 		ps.Addf(c.File, p.Line, "output.processors", "run after batches are formed and would hide where rows came from; move them to pipeline.processors")
 	}
+	walk(child(c.root, "input"), func(key, value *yaml.Node) { ps.Add(ackProblems(c, key, value)...) })
 	for _, at := range []string{"pipeline", "input"} {
 		walk(child(c.root, at), func(key, value *yaml.Node) {
 			switch key.Value {
@@ -157,6 +158,26 @@ func polledTwice(c *Config) (ps problem.List) {
 		}
 		seen[source] = true
 	})
+	return ps
+}
+
+// ackProblems finds inputs that are told to ack what has not landed, or that have no
+// session in which a broker could keep messages for them.
+func ackProblems(c *Config, key, value *yaml.Node) (ps problem.List) {
+	isTrue := func(field string) (*yaml.Node, bool) {
+		n := child(value, field)
+		return n, n != nil && n.Value == "true"
+	}
+	switch key.Value {
+	case "amqp_0_9":
+		if n, ok := isTrue("auto_ack"); ok {
+			ps.Addf(c.File, n.Line, "input.amqp_0_9.auto_ack", "acks messages before their rows are committed, so a crash would lose them; remove it")
+		}
+	case "mqtt":
+		if _, clean := isTrue("clean_session"); child(value, "client_id") == nil && !clean && value.Kind == yaml.MappingNode {
+			ps.Addf(c.File, key.Line, "input.mqtt.client_id", "missing; the broker keeps messages for a session by this name while the process is down, so give it one that stays the same (or write clean_session: true, and lose them)")
+		}
+	}
 	return ps
 }
 

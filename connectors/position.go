@@ -115,6 +115,7 @@ type counter interface{ Count(rows, quarantined int64) }
 // stamped is what travels with a message from the wrapped input to the output.
 type stamped struct {
 	Position
+	id      string           // partition of its own, by its publisher's id; usually ""
 	settled position.Settler // nil: nobody says
 	cursor  lakehouse.Cursor // the last one that the partition had, up to this message
 	counter counter          // may be nil

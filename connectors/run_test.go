@@ -76,9 +76,10 @@ func (l *lake) Landing(ctx context.Context, table string) (*Landing, error) {
 	if err != nil {
 		return nil, err
 	}
+	byKey, byRaw := Dedupe(l.contract)
 	l.landing = &Landing{
 		Contract: l.contract, Table: landed,
-		Landed: lakehouse.NewAppender(landed, lakehouse.AppenderOptions{Fault: l.fault}), Quarantine: lakehouse.NewAppender(bad, lakehouse.AppenderOptions{Fault: l.fault}),
+		Landed: lakehouse.NewAppender(landed, lakehouse.AppenderOptions{Fault: l.fault, Dedupe: byKey}), Quarantine: lakehouse.NewAppender(bad, lakehouse.AppenderOptions{Fault: l.fault, Dedupe: byRaw}),
 		Fault: l.fault,
 		Committed: func(lakehouse.Appended) {
 			l.mu.Lock()
@@ -401,7 +402,7 @@ func TestHTTP(t *testing.T) {
 	equal(t, "quarantined", rows(t, store, "events_quarantine", "rule"), []string{"wrong_type"})
 }
 
-// rowsIn counts the rows of a table; there is none at first.
+// rowsOf counts the rows of a table; there is none at first.
 func rowsOf(tb testing.TB, store objstore.Store, table string) (int, bool) {
 	tb.Helper()
 	t, err := lakehouse.Open(context.Background(), store, table)

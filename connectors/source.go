@@ -40,6 +40,7 @@ type source struct {
 	run       string                      // partition of messages without a position
 	next      int64
 	connector string
+	kind      string
 
 	processors bool // there are some between the input and the output
 }
@@ -82,7 +83,7 @@ func openSource(conf *service.ParsedConfig) (s *source, replay bool, err error) 
 		trackers:  map[string]*tracker{},
 		cursors:   map[string]lakehouse.Cursor{},
 		names:     map[string]string{},
-		connector: connector, processors: processors,
+		connector: connector, kind: kind, processors: processors,
 		run: fmt.Sprintf("~%s/%s/%s", connector, kind, strconv.FormatInt(time.Now().UnixNano(), 36)),
 	}
 	if p, ok := positioners[kind]; ok {
@@ -113,7 +114,7 @@ func (s *source) ReadBatch(ctx context.Context) (service.MessageBatch, service.A
 			p = Position{Partition: s.run, Offset: s.next}
 			s.next++
 		}
-		st := &stamped{Position: p, settled: p.Settler, cursor: s.cursor(p)}
+		st := &stamped{Position: p, id: messageID(s.connector, s.kind, m), settled: p.Settler, cursor: s.cursor(p)}
 		st.counter, _ = m.Context().Value(countKey{}).(counter)
 		if p.Settler == nil && !batch.Keyed(p.Partition) {
 			t := s.tracker(p)

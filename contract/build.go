@@ -40,6 +40,7 @@ func build(root *strictyaml.Node, ps *problem.List) *Table {
 	b.partitions()
 	b.clusterBy()
 	b.retention()
+	b.dedupe()
 	b.features()
 	b.checks()
 	b.score()

@@ -24,7 +24,7 @@ columns:
 
 var problemCases = []struct{ name, src, want string }{
 	{"unknown key", with("check: [{name: a, expr: b}]"), "8: check: unknown field; did you mean checks?"},
-	{"unknown key far from all", with("xyzzy: 1"), "8: xyzzy: unknown field; the fields here are table, columns, key, event_time, partition_by, cluster_by, retention, on_new_field, checks, features, score, sinks"},
+	{"unknown key far from all", with("xyzzy: 1"), "8: xyzzy: unknown field; the fields here are table, columns, key, dedupe, event_time, partition_by, cluster_by, retention, on_new_field, checks, features, score, sinks"},
 	{"unknown nested key", with("score: {modle: a@b, model: a@b, output: {s: p}}"), "8: score.modle: unknown field; did you mean model?"},
 	{"duplicate key", with("table: u"), "8: table: is given twice, first on line 1; keep one"},
 	{"no value", with("checks:"), "8: checks: has no value; give it one or remove it (Rules that rows must meet before they are scored)"},
@@ -102,9 +102,16 @@ var problemCases = []struct{ name, src, want string }{
 	{"retention too long", with("event_time: ts\nretention: 20000w"), `9: retention: must be a duration with a unit, such as 30d or 12h, not "20000w"`},
 	{"retention too short", with("event_time: ts\nretention: 6m"), `9: retention: is "6m"; it must be at least 1h (m stands for minutes, h for hours, d for days, w for weeks)`},
 
+	{"dedupe without key", with("dedupe: {window: 1h}"), "8: dedupe: dedupe needs to know what tells rows apart; add key: and the names of required columns to the table, or write by: message_id"},
+	{"dedupe without window", with("key: [id]\ndedupe: {}"), "9: dedupe.window: is missing; add it: For how long, at least, a row that landed is remembered; a repeat that comes later lands again"},
+	{"dedupe for a number", with("key: [id]\ndedupe: {window: 60}"), `9: dedupe.window: must be a duration with a unit, such as 1h or 10m, not "60"`},
+	{"dedupe by column", with("key: [id]\ndedupe: {window: 1h, by: id}"), `9: dedupe.by: must be key or message_id, not "id"`},
+	{"dedupe for too many", with("key: [id]\ndedupe: {window: 1h, max_keys: 1000000000}"), `9: dedupe.max_keys: is "1000000000"; it must be between 1000 and 100000000`},
+	{"dedupe beyond retention", with("event_time: ts\nretention: 12h\nkey: [id]\ndedupe: {window: 1d}"), "11: dedupe.window: is longer than the table's retention, and rows that are gone cannot be compared with; make it at most 12h"},
+
 	{"empty", "", "1: holds no fields; begin with table:"},
 	{"comments only", "# nothing\n", "1: holds no fields; begin with table:"},
-	{"list", "- a\n", "1: must be a mapping with the fields table, columns, key, event_time, partition_by, cluster_by, retention, on_new_field, checks, features, score, sinks, not a list"},
+	{"list", "- a\n", "1: must be a mapping with the fields table, columns, key, dedupe, event_time, partition_by, cluster_by, retention, on_new_field, checks, features, score, sinks, not a list"},
 	{"two documents", with("---\ntable: u\n"), "8: a second document begins here; keep one document in a file and move the rest to a file of its own"},
 	{"tab", "table: t\ncolumns:\n\t- {name: a, type: long}\n", "3: is not valid YAML: found character that cannot start any token; indent with spaces, YAML does not take tabs"},
 	{"colon in a value", "table: t\nfeatures: a: b\n", `2: is not valid YAML: mapping values are not allowed in this context; check the indentation, and put values that hold ": " in quotes`},

@@ -40,7 +40,8 @@ var tableSpec = strictyaml.Spec{
 		{Name: "columns", Required: true, Spec: strictyaml.Spec{
 			Kind: strictyaml.List, MinItems: 1, Of: &columnSpec,
 			Doc: "The columns of the landed table, in order"}},
-		{Name: "key", Spec: columnRefs("The required columns whose values tell rows apart; they find repeated rows of sources that have no positions")},
+		{Name: "key", Spec: columnRefs("The required columns whose values tell rows apart; they with dedupe, they find repeated rows of sources that have no positions")},
+		{Name: "dedupe", Spec: dedupeSpec},
 		{Name: "event_time", Spec: columnRef("The timestamp column that says when a row happened")},
 		{Name: "partition_by", Spec: strictyaml.Spec{
 			Kind: strictyaml.List, MinItems: 1, Of: &partitionSpec,

@@ -18,6 +18,7 @@ type Table struct {
 	name         string
 	columns      []Column
 	key          []string
+	dedupe       *Dedupe
 	eventTime    string
 	partitions   []partition
 	clusterBy    []string // as the file has it; nil: the default

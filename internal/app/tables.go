@@ -96,10 +96,11 @@ func (t *tables) Landing(ctx context.Context, name string) (*connectors.Landing,
 		return nil, err
 	}
 	observe := t.metrics.landing(name)
+	dedupe, dedupeBad := connectors.Dedupe(c)
 	l := &connectors.Landing{
 		Contract:   c,
-		Landed:     t.appender(landed, name, true),
-		Quarantine: t.appender(bad, name, false),
+		Landed:     t.appender(landed, name, dedupe, true),
+		Quarantine: t.appender(bad, name, dedupeBad, false),
 		Table:      landed,
 		Observe: func(o connectors.Outcome) {
 			observe(o)
@@ -137,8 +138,8 @@ func (t *tables) keepFields(name string, l *connectors.Landing) {
 
 // appender builds the group committer of one table. Only the landed table's
 // steps are fault points: tests kill the process there by name.
-func (t *tables) appender(l *lakehouse.Table, name string, faults bool) *lakehouse.Appender {
-	o := lakehouse.AppenderOptions{Logger: t.log.With("table", name), Metrics: t.metrics.appender(name)}
+func (t *tables) appender(l *lakehouse.Table, name string, dedupe *lakehouse.Dedupe, faults bool) *lakehouse.Appender {
+	o := lakehouse.AppenderOptions{Dedupe: dedupe, Logger: t.log.With("table", name), Metrics: t.metrics.appender(name)}
 	if faults {
 		o.Fault = t.fault
 	}
