@@ -1,6 +1,7 @@
 package connectors
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -337,4 +338,15 @@ func yamlErrorLine(err error) int {
 		}
 	}
 	return 0
+}
+
+// Problem makes an error that is not of a certain field a problem of the file.
+func (c *Config) Problem(err error) problem.Problem {
+	return problem.Problem{File: c.File, Line: lineOf(child(c.root, "input"), c.root), Message: err.Error()}
+}
+
+// Same reports whether another config is the same file with the same content, so that
+// running it instead would change nothing.
+func (c *Config) Same(other *Config) bool {
+	return c.Name == other.Name && bytes.Equal(c.src, other.src)
 }

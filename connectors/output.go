@@ -61,6 +61,7 @@ type Landing struct {
 
 // Outcome counts the rows of one write to the output.
 type Outcome struct {
+	Connector          string // whose rows they are
 	Landed, Duplicates int64
 	Quarantined        map[string]int64 // by rule
 	Extra              map[string]int64 // with on_new_field: add: rows with a value, by column that the contract does not know
@@ -147,6 +148,9 @@ func (o *output) WriteBatch(ctx context.Context, msgs service.MessageBatch) erro
 	start := time.Now()
 	l := o.landing
 	out := Outcome{Quarantined: map[string]int64{}}
+	if st, ok := positionOf(msgs[0]); ok {
+		out.Connector = connectorOf(st.Partition)
+	}
 	for len(msgs) > 0 {
 		from := time.Now()
 		part, n, again, err := o.decodeNow(ctx, msgs)

@@ -20,18 +20,20 @@ import (
 // of one is known to the other without asking the store.
 type tables struct {
 	store     objstore.Store
-	contracts map[string]*contract.Table
+	contracts map[string]*contract.Table // in a process guarded by mu; see setContracts
 	cache     *lakehouse.RecordCache
 	metrics   *metrics
 	live      func(table string) *live
 	notify    func(table string)
+	landed    func(connectors.Outcome) // may be nil
 	fault     func(point string)
 	log       *slog.Logger
 
-	mu       sync.Mutex
-	open     map[string]*lakehouse.Table
-	landings map[string]*connectors.Landing
-	fields   map[string]*fieldBook // of landings with on_new_field: add
+	mu        sync.Mutex
+	appenders map[string]*lakehouse.Appender // by the table they append to
+	open      map[string]*lakehouse.Table
+	landings  map[string]*connectors.Landing
+	fields    map[string]*fieldBook // of landings with on_new_field: add
 }
 
 // Open implements activities.Tables.
@@ -104,6 +106,9 @@ func (t *tables) Landing(ctx context.Context, name string) (*connectors.Landing,
 		Observe: func(o connectors.Outcome) {
 			observe(o)
 			t.live(name).land(o)
+			if t.landed != nil {
+				t.landed(o)
+			}
 		},
 		Fault: t.fault,
 		Committed: func(done lakehouse.Appended) {
@@ -135,14 +140,27 @@ func (t *tables) keepFields(name string, l *connectors.Landing) {
 	}
 }
 
-// appender builds the group committer of one table. Only the landed table's
+// appender returns the group committer of one table. It stays the same one when the
+// contract changes, so that what is on its way under the old one is known to the new.
+// Only the landed table's
 // steps are fault points: tests kill the process there by name.
 func (t *tables) appender(l *lakehouse.Table, name string, faults bool) *lakehouse.Appender {
+	at := name
+	if !faults {
+		at += quarantine.Suffix
+	}
+	if a, ok := t.appenders[at]; ok {
+		return a
+	}
 	o := lakehouse.AppenderOptions{Logger: t.log.With("table", name), Metrics: t.metrics.appender(name)}
 	if faults {
 		o.Fault = t.fault
 	}
-	return lakehouse.NewAppender(l, o)
+	if t.appenders == nil {
+		t.appenders = map[string]*lakehouse.Appender{}
+	}
+	t.appenders[at] = lakehouse.NewAppender(l, o)
+	return t.appenders[at]
 }
 
 // close ends the appenders; what they have taken is committed first.
@@ -150,8 +168,8 @@ func (t *tables) close(ctx context.Context) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	var errs []error
-	for _, l := range t.landings {
-		errs = append(errs, l.Quarantine.Close(ctx), l.Landed.Close(ctx))
+	for _, a := range t.appenders {
+		errs = append(errs, a.Close(ctx))
 	}
 	for _, b := range t.fields {
 		b.close(ctx)
