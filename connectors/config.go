@@ -21,8 +21,9 @@ type Config struct {
 	Table string // the contract its rows are checked against
 	Input string // the Benthos name of its input
 
-	root *yaml.Node
-	src  []byte
+	root     *yaml.Node
+	src      []byte
+	resolved *resolved // see Resolve; nil before
 }
 
 // ReadConfig reads a connector file far enough to know its table and input.
@@ -47,6 +48,7 @@ func ParseConfig(file string, src []byte) (*Config, error) {
 		return nil, problem.List{{File: file, Line: 1, Message: "a connector is a Benthos config: write `input:` and `output: {lakehouse: {table: …}}`"}}
 	}
 	c.root = doc.Content[0]
+	c.noteSecrets()
 
 	var ps problem.List
 	in, out := child(c.root, "input"), child(c.root, "output")
@@ -80,7 +82,10 @@ const testsField = "tests"
 // prepared returns the config that is run: every input wrapped so that its
 // messages carry positions.
 func (c *Config) prepared() (string, error) {
-	root := deepCopy(c.root)
+	if ps := c.Resolve(); ps != nil {
+		return "", ps
+	}
+	root := deepCopy(c.resolved.root)
 	remove(root, testsField)
 	wrapInput(c, child(root, "input"), c.hasProcessors())
 	out, err := yaml.Marshal(root)
@@ -345,8 +350,11 @@ func (c *Config) Problem(err error) problem.Problem {
 	return problem.Problem{File: c.File, Line: lineOf(child(c.root, "input"), c.root), Message: err.Error()}
 }
 
-// Same reports whether another config is the same file with the same content, so that
-// running it instead would change nothing.
+// Same reports whether another config is the same file with the same content and the
+// same values from files and commands, so that running it instead would change nothing.
 func (c *Config) Same(other *Config) bool {
-	return c.Name == other.Name && bytes.Equal(c.src, other.src)
+	if c.Resolve() != nil || other.Resolve() != nil {
+		return false
+	}
+	return c.Name == other.Name && bytes.Equal(c.src, other.src) && c.resolved.sum == other.resolved.sum
 }

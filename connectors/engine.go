@@ -41,6 +41,7 @@ type Options struct {
 
 // New builds an engine with an environment of its own.
 func New(o Options) (*Engine, error) {
+	tameLibraries()
 	env := service.GlobalEnvironment().
 		WithInputs(inputs...).WithOutputs(outputs...).
 		WithMetrics("none").WithTracers("none").Clone()

@@ -28,6 +28,7 @@ func (e *Engine) Lint(c *Config, tables []string) problem.List {
 		ps.Add(problem.Problem{File: c.File, Line: l.Line, Column: l.Column, Field: fieldAt(c.root, l.Line), Message: lintMessage(l)})
 	}
 	ps.Add(missingEnv(c)...)
+	ps.Add(c.Resolve()...)
 	ps.Add(deliveryProblems(c)...)
 	ps.Add(filesProblems(c)...)
 	if lake := child(child(c.root, "output"), "lakehouse"); lake != nil {

@@ -17,6 +17,7 @@ import (
 	"github.com/tidemill/tidemill/connectors/position"
 	"github.com/tidemill/tidemill/contract"
 	"github.com/tidemill/tidemill/internal/batch"
+	"github.com/tidemill/tidemill/internal/secret"
 	"github.com/tidemill/tidemill/lakehouse"
 	"github.com/tidemill/tidemill/lakehouse/quarantine"
 )
@@ -278,7 +279,7 @@ func (o *output) decode(dec *decode.Decoder, msgs service.MessageBatch) (d decod
 			}
 			failed = append(failed, decode.BadRow{
 				Partition: st.Partition, Offset: st.Offset, Void: st.Void, Raw: data, Class: quarantine.ClassDecode, Rule: "processor_failed",
-				Message: "a processor of the connector failed: " + err.Error(),
+				Message: "a processor of the connector failed: " + secret.Scrub(err.Error()),
 			})
 			c.bad = 1
 		} else if err := dec.Message(data, decode.Position{Partition: st.Partition, First: st.Offset, PerRow: st.PerRow, Void: st.Void}); err != nil {

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/tidemill/tidemill/internal/app"
+	"github.com/tidemill/tidemill/internal/secret"
 )
 
 // global holds the flags that all commands take.
@@ -69,9 +70,9 @@ func (g *global) logger() (*slog.Logger, error) {
 	o := &slog.HandlerOptions{Level: level}
 	switch g.logFormat {
 	case "text":
-		return slog.New(slog.NewTextHandler(os.Stderr, o)), nil
+		return slog.New(secret.Handler(slog.NewTextHandler(os.Stderr, o))), nil
 	case "json":
-		return slog.New(slog.NewJSONHandler(os.Stderr, o)), nil
+		return slog.New(secret.Handler(slog.NewJSONHandler(os.Stderr, o))), nil
 	}
 	return nil, usageError{fmt.Errorf("--log-format: %q is neither text nor json", g.logFormat)}
 }

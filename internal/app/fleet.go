@@ -8,6 +8,7 @@ import (
 
 	"github.com/tidemill/tidemill/connectors"
 	"github.com/tidemill/tidemill/internal/problem"
+	"github.com/tidemill/tidemill/internal/secret"
 )
 
 // fleet is the connectors that run in this process. They come and go with the
@@ -143,7 +144,7 @@ func connectorProblem(c *connectors.Config, err error) error {
 	if problem.Of(err) != nil {
 		return err
 	}
-	return problem.List{c.Problem(err)}
+	return problem.List{c.Problem(err)}.Scrubbed()
 }
 
 func (f *fleet) forget(name string, s *ship) {
@@ -226,7 +227,7 @@ func (h *lastWords) Handle(ctx context.Context, r slog.Record) error {
 			return true
 		})
 		h.shared.mu.Lock()
-		h.shared.text, h.shared.at = text, r.Time
+		h.shared.text, h.shared.at = secret.Scrub(text), r.Time
 		h.shared.mu.Unlock()
 	}
 	return h.Handler.Handle(ctx, r)

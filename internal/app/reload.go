@@ -14,6 +14,7 @@ import (
 	"github.com/tidemill/tidemill/internal/edits"
 	"github.com/tidemill/tidemill/internal/problem"
 	"github.com/tidemill/tidemill/internal/project"
+	"github.com/tidemill/tidemill/internal/secret"
 	"github.com/tidemill/tidemill/lakehouse/objstore"
 )
 
@@ -40,6 +41,9 @@ func (p *process) follow(ctx context.Context, seen edits.Files) {
 // reload takes in the project's files as they are now, or refuses them, and says which.
 // It reports whether the edit is dealt with; with the store away, say, it is not.
 func (p *process) reload(ctx context.Context, forced bool) (done bool) {
+	if forced {
+		secret.Forget()
+	}
 	next, err := p.prepare(ctx)
 	if err == nil {
 		err = p.apply(ctx, next, forced)
@@ -56,6 +60,7 @@ func (p *process) reload(ctx context.Context, forced bool) (done bool) {
 		p.fleet.fatal <- broken
 		return true
 	}
+	err = secret.ScrubError(err)
 	last := p.refused.Swap(&refusal{time.Now(), err})
 	ps := problem.Of(err)
 	if last != nil && ps == nil && last.err.Error() == err.Error() {
@@ -88,6 +93,9 @@ func (p *process) prepare(ctx context.Context) (*generation, error) {
 		c, err := connectors.ReadConfig(path)
 		if err != nil {
 			return nil, err
+		}
+		if ps := c.Resolve(); ps != nil {
+			return nil, ps
 		}
 		next.configs = append(next.configs, c)
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/tidemill/tidemill/deploy/embedded"
 	"github.com/tidemill/tidemill/internal/problem"
 	"github.com/tidemill/tidemill/internal/project"
+	"github.com/tidemill/tidemill/internal/secret"
 	"github.com/tidemill/tidemill/lakehouse"
 	"github.com/tidemill/tidemill/lakehouse/quarantine"
 )
@@ -155,18 +156,18 @@ func (p *process) tableStatus(ctx context.Context, table, contract string) Table
 			}
 		}
 		if err != nil {
-			s.Error = err.Error()
+			s.Error = secret.Scrub(err.Error())
 		}
 	}
 	s.Backlog = s.Landed - cursor
 	w, err := pipelineStatus(ctx, p.temporal, p.project.Name(), table)
 	if err != nil {
-		s.Doing, s.Error = "not known", plain(err).Error()
+		s.Doing, s.Error = "not known", secret.Scrub(plain(err).Error())
 		return s
 	}
 	s.Doing, s.Model, s.ModelVersion = w.Doing, w.Last.Model, w.Last.ModelVersion
 	if w.Error != "" {
-		s.Error = w.Error
+		s.Error = secret.Scrub(w.Error)
 	}
 	return s
 }
@@ -195,7 +196,7 @@ func (s *ship) status() ConnectorStatus {
 	}
 	switch {
 	case s.err != nil:
-		c.State, c.Error = "failed", s.err.Error()
+		c.State, c.Error = "failed", secret.Scrub(s.err.Error())
 	case s.ended:
 		c.State = "ended"
 	}

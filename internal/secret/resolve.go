@@ -133,12 +133,13 @@ func run(dir, command string) ([]byte, error) {
 	cmd := exec.CommandContext(ctx, "/bin/sh", "-c", command)
 	cmd.Dir, cmd.WaitDelay = dir, time.Second
 	var out bytes.Buffer
-	cmd.Stdout = &limited{&out, maxValue}
+	to := &limited{&out, maxValue}
+	cmd.Stdout = to
 	err := cmd.Run()
 	switch {
 	case ctx.Err() != nil:
 		return nil, fmt.Errorf("the command `%s` was not done after %s", command, cmdLimit)
-	case errors.Is(err, errTooLong):
+	case to.left < 0:
 		return nil, fmt.Errorf("the command `%s` gives more than %d bytes; is it the right one?", command, maxValue)
 	case err != nil:
 		return nil, fmt.Errorf("the command `%s` fails with %w; run it by hand to see why", command, err)

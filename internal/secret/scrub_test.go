@@ -17,12 +17,14 @@ import (
 func TestScrub(t *testing.T) {
 	const value = `hunter2/"x y"&?`
 	secret.Note(value)
-	secret.Note("guest")
+	secret.Note("bird")
+	secret.Note("tidemill")
 	for text, want := range map[string]string{
 		"the value " + value + ".":                                    "the value ***.",
 		"in JSON: {\"a\":\"hunter2/\\\"x y\\\"\\u0026?\"}":            `in JSON: {"a":"***"}`,
 		"in a query: ?p=hunter2%2F%22x+y%22%26%3F&q":                  "in a query: ?p=***&q",
-		"guest has guests":                                            "*** has guests",
+		"bird has birds":                                              "*** has birds",
+		"tidemill.yaml at amqp://tidemill:tidemill@host":              "tidemill.yaml at amqp://***@host",
 		"dial amqp://user:s3cret@host:5672/: refused":                 "dial amqp://***@host:5672/: refused",
 		"dial nats://token@host":                                      "dial nats://***@host",
 		"mongodb://u:p@ss@h1:1,h2:2/db":                               "mongodb://***@h1:1,h2:2/db",
