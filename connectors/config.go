@@ -2,6 +2,8 @@ package connectors
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
@@ -357,4 +359,10 @@ func (c *Config) Same(other *Config) bool {
 		return false
 	}
 	return c.Name == other.Name && bytes.Equal(c.src, other.src) && c.resolved.sum == other.resolved.sum
+}
+
+// Sum tells the file's content apart from another's.
+func (c *Config) Sum() string {
+	sum := sha256.Sum256(c.src)
+	return hex.EncodeToString(sum[:8])
 }

@@ -47,7 +47,7 @@ quarantined with its raw bytes and the reason.
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usageError{fmt.Errorf("%w; see `%s --help`", err, cmd.CommandPath())}
 	})
-	root.AddCommand(newDemo(g), newInit(g), newDev(g), newRun(g), newLint(g), newStatus(g), newContract(g), newConnector(g), newModel(g), newTable(g), newQuarantine(g), newSQL(g), newSchema())
+	root.AddCommand(newDemo(g), newInit(g), newDev(g), newRun(g), newLint(g), newStatus(g), newPlan(g), newContract(g), newConnector(g), newModel(g), newTable(g), newQuarantine(g), newSQL(g), newSchema())
 	return root
 }
 

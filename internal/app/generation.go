@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"slices"
 	"time"
 
@@ -12,7 +11,6 @@ import (
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/temporal"
 
-	"github.com/tidemill/tidemill/activities"
 	"github.com/tidemill/tidemill/connectors"
 	"github.com/tidemill/tidemill/contract"
 	"github.com/tidemill/tidemill/internal/problem"
@@ -257,19 +255,6 @@ func (p *process) checkScored(ctx context.Context, c *contract.Table) error {
 }
 
 func (p *process) checkLanded(ctx context.Context, c *contract.Table) error {
-	t, err := p.tables.Open(ctx, c.Name())
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	s, err := t.Refresh(ctx)
-	if err != nil {
-		return err
-	}
-	if _, err := s.Accepts(connectors.LandedSchema(c), c.PartitionBy()); err != nil {
-		return activities.SchemaProblems(c, c.Name(), err)
-	}
-	return nil
+	_, err := checkLanded(ctx, p.tables, c)
+	return err
 }

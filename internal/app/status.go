@@ -41,6 +41,13 @@ type ProjectStatus struct {
 	Refused    *RefusedEdit      `json:"refused,omitempty"`
 	Connectors []ConnectorStatus `json:"connectors"`
 	Tables     []TableStatus     `json:"tables"`
+	Files      *RunningFiles     `json:"files,omitempty"` // when asked for
+}
+
+// RunningFiles are the files of the generation that runs, for `tidemill plan`.
+type RunningFiles struct {
+	Contracts  []json.RawMessage `json:"contracts"`  // in their canonical form
+	Connectors map[string]string `json:"connectors"` // hashes by name
 }
 
 // RefusedEdit is the last edit that changed nothing, while the files are as they were then.
@@ -100,10 +107,27 @@ func (b *board) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	b.mu.Unlock()
 	s := Status{Process: r.Host, Projects: []ProjectStatus{}}
 	for _, p := range procs {
-		s.Projects = append(s.Projects, p.status(ctx))
+		ps := p.status(ctx)
+		if r.URL.Query().Has("files") {
+			ps.Files = p.gen.Load().files()
+		}
+		s.Projects = append(s.Projects, ps)
 	}
 	w.Header().Set("Content-Type", "application/json")
 	_ = json.NewEncoder(w).Encode(s) //nolint:errchkjson // plain values
+}
+
+func (g *generation) files() *RunningFiles {
+	f := &RunningFiles{Contracts: []json.RawMessage{}, Connectors: map[string]string{}}
+	for _, c := range g.project.Contracts() {
+		if data, err := c.JSON(); err == nil {
+			f.Contracts = append(f.Contracts, json.RawMessage(secret.Scrub(string(data))))
+		}
+	}
+	for _, c := range g.configs {
+		f.Connectors[c.Name] = c.Sum()
+	}
+	return f
 }
 
 func (p *process) status(ctx context.Context) ProjectStatus {
@@ -206,6 +230,10 @@ func (s *ship) status() ConnectorStatus {
 // AskStatus asks the process that runs a project: a running `tidemill dev` or demo, else
 // the one at the address (host:port), by default that of http in tidemill.yaml.
 func AskStatus(ctx context.Context, dir, address string) (Status, error) {
+	return askStatus(ctx, dir, address, "")
+}
+
+func askStatus(ctx context.Context, dir, address, query string) (Status, error) {
 	var s Status
 	url, err := statusURL(dir, address)
 	if err != nil {
@@ -213,7 +241,7 @@ func AskStatus(ctx context.Context, dir, address string) (Status, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url+statusPath, nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url+statusPath+query, nil)
 	if err != nil {
 		return s, fmt.Errorf("address of the process: %w", err)
 	}
