@@ -56,10 +56,6 @@ func (c *Config) Resolve() problem.List {
 	return nil
 }
 
-// lintable is the source for Benthos' linter, which would take a reference for a
-// variable of that name.
-func (c *Config) lintable() []byte { return secret.Reference.ReplaceAllLiteral(c.src, []byte("x")) }
-
 // dir is the project's directory.
 func (c *Config) dir() string {
 	dir := filepath.Dir(c.File)

@@ -164,7 +164,7 @@ func (p *process) wait(ctx context.Context, whenDone bool) error {
 		idle, changed := p.fleet.idle()
 		select {
 		case err := <-p.fleet.fatal:
-			return err
+			return ended(err)
 		default:
 		}
 		if whenDone && idle {
@@ -174,10 +174,18 @@ func (p *process) wait(ctx context.Context, whenDone bool) error {
 		case <-ctx.Done():
 			return nil
 		case err := <-p.fleet.fatal:
-			return err
+			return ended(err)
 		case <-changed:
 		}
 	}
+}
+
+// ended is what a process that stops says of the reason.
+func ended(err error) error {
+	if errors.Is(err, errHungUp) {
+		return nil
+	}
+	return err
 }
 
 // drained waits until the scored tables have all that landed.

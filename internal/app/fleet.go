@@ -106,9 +106,12 @@ func (f *fleet) start(engine *connectors.Engine, c *connectors.Config) error {
 		s.mu.Unlock()
 		select {
 		case <-built:
-			if err != nil {
+			switch {
+			case err != nil && ctx.Err() != nil:
+				f.log.Warn("connector stopped with errors; what was not committed comes again", "connector", c.Name, "error", err)
+			case err != nil:
 				f.fatal <- err
-			} else if ctx.Err() == nil {
+			case ctx.Err() == nil:
 				f.log.Info("connector finished: its input has ended", "connector", c.Name)
 			}
 		default:

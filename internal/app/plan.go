@@ -45,7 +45,7 @@ type PlannedTable struct {
 	Contract []contract.Difference `json:"contract,omitempty"`
 	Adds     []string              `json:"adds,omitempty"`    // columns that the landed table would get
 	Refused  problem.List          `json:"refused,omitempty"` // what the tables or the model cannot follow
-	Replay   *Rehearsed             `json:"replay,omitempty"`
+	Replay   *Rehearsed            `json:"replay,omitempty"`
 	Note     string                `json:"note,omitempty"`
 }
 

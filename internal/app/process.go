@@ -57,10 +57,12 @@ type process struct {
 	bucketsMu sync.Mutex
 	buckets   []func() // guarded by bucketsMu: that connectors read; to be closed
 
-	gen     atomic.Pointer[generation]
-	refused atomic.Pointer[refusal] // the last edit that was refused, nil when a later one was not
-	edits   sync.WaitGroup          // follow
-	unwatch context.CancelFunc
+	gen      atomic.Pointer[generation]
+	refused  atomic.Pointer[refusal] // the last edit that was refused, nil when a later one was not
+	edits    sync.WaitGroup          // follow
+	unwatch  context.CancelFunc
+	terminal bool      // it was started in one
+	tried    time.Time // when an edit last met something other than problems; follow's own
 
 	lives    lives
 	landings landings

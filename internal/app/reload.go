@@ -24,10 +24,27 @@ type refusal struct {
 	err error
 }
 
+// retryEdit is how soon an edit is tried again that met something other than problems of
+// its own: a store that is away, say.
+const retryEdit = 2 * time.Second
+
+// errHungUp: the terminal that the process was started in is gone. A hangup is how
+// daemons are told to look at their files, and how terminals end what runs in them.
+var errHungUp = errors.New("the terminal is gone")
+
+func hasTerminal() bool {
+	f, err := os.Open("/dev/tty")
+	if err == nil {
+		_ = f.Close()
+	}
+	return err == nil
+}
+
 // follow takes in edits of the project's files, seen as they were when the process
 // loaded them, until ctx ends or the process stops. SIGHUP has them looked at at once.
 func (p *process) follow(ctx context.Context, seen edits.Files) {
 	ctx, p.unwatch = context.WithCancel(ctx)
+	p.terminal = hasTerminal()
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP)
 	p.edits.Go(func() {
@@ -42,7 +59,13 @@ func (p *process) follow(ctx context.Context, seen edits.Files) {
 // It reports whether the edit is dealt with; with the store away, say, it is not.
 func (p *process) reload(ctx context.Context, forced bool) (done bool) {
 	if forced {
+		if p.terminal && !hasTerminal() {
+			p.fleet.fatal <- errHungUp
+			return true
+		}
 		secret.Forget()
+	} else if time.Since(p.tried) < retryEdit {
+		return false
 	}
 	next, err := p.prepare(ctx)
 	if err == nil {
@@ -63,6 +86,9 @@ func (p *process) reload(ctx context.Context, forced bool) (done bool) {
 	err = secret.ScrubError(err)
 	last := p.refused.Swap(&refusal{time.Now(), err})
 	ps := problem.Of(err)
+	if ps == nil {
+		p.tried = time.Now()
+	}
 	if last != nil && ps == nil && last.err.Error() == err.Error() {
 		return false // it was said
 	}

@@ -291,8 +291,20 @@ func TestReload(t *testing.T) {
 
 	// Nothing was lost, nothing doubled.
 	sent := rows.end()
+	code, err := product.Post(t.Context(), r.HTTP+"/a", "last", fmt.Appendf(nil, `{"id": %d, "amount": 1, "more": "x"}`, sent))
+	if err != nil || code != http.StatusOK {
+		t.Fatalf("status %d, %v", code, err)
+	}
+	sent++
 	t.Logf("%d rows posted over %d generations", sent, n)
 	r.ids("a", sent)
+	for _, sql := range []string{ // the contracts in between were followed, in both hops
+		"a_quarantine WHERE rule = 'positive' HAVING count(*) > 0", "a_scored WHERE more = 'x' HAVING count(*) = 1", "a_scored WHERE amount = 0 HAVING count(*) > 0",
+	} {
+		if len(product.Query[struct{ N int64 }](t, r.b, r.dir, "SELECT count(*) AS n FROM "+sql)) == 0 {
+			t.Errorf("no rows: %s", sql)
+		}
+	}
 	r.ids("filed", inFile)
 }
 
