@@ -5,7 +5,11 @@ import (
 	"errors"
 	"io/fs"
 
+	"github.com/apache/arrow/go/v17/arrow"
+	"github.com/apache/arrow/go/v17/arrow/array"
+
 	"github.com/tidemill/tidemill/contract"
+	"github.com/tidemill/tidemill/models"
 	"github.com/tidemill/tidemill/quality"
 )
 
@@ -89,6 +93,9 @@ func (a *Activities) CheckChange(ctx context.Context, c *contract.Table) (err er
 	if err := a.resolve(ctx, s); err != nil {
 		return err
 	}
+	if err := a.checkInputs(ctx, s); err != nil {
+		return err
+	}
 	if s.landed == nil || s.scored == nil {
 		return nil
 	}
@@ -97,4 +104,27 @@ func (a *Activities) CheckChange(ctx context.Context, c *contract.Table) (err er
 		return SchemaProblems(c, s.name+Suffix, err)
 	}
 	return nil
+}
+
+// checkInputs says what the model would say of the columns that it is to be given.
+func (a *Activities) checkInputs(ctx context.Context, s *state) error {
+	if s.scorer == nil {
+		return nil
+	}
+	columns := s.plan.Columns()
+	none := make([]arrow.Array, columns.NumFields())
+	for i, f := range columns.Fields() {
+		none[i] = array.MakeArrayOfNull(a.mem, f.Type, 0)
+		defer none[i].Release()
+	}
+	rec := array.NewRecord(columns, none, 0)
+	defer rec.Release()
+	scores, err := s.scorer.Score(ctx, rec)
+	for _, c := range scores {
+		c.Release()
+	}
+	if _, ok := errors.AsType[*models.BindError](err); ok {
+		return s.contract.Problem("score", "%v", err)
+	}
+	return err
 }
