@@ -56,6 +56,7 @@ type reloader struct {
 	dir string
 	*product.Server
 	product.Addresses
+	asked bool // status was asked for by its command
 }
 
 func startReloader(t *testing.T, p product.Project, env ...string) *reloader {
@@ -128,6 +129,10 @@ func (r *reloader) refused(n int64, at, text string) {
 	if s.Generation != n {
 		r.t.Errorf("generation %d after a refused edit, want %d", s.Generation, n)
 	}
+	if r.asked {
+		return
+	}
+	r.asked = true // once is enough: it costs a process
 	human := r.b.Must(r.t, "status", r.dir)
 	for _, want := range []string{fmt.Sprintf("generation %d", n), "edit refused", at} {
 		if !strings.Contains(human, want) {
@@ -361,5 +366,44 @@ func (r *reloader) ids(table string, n int64) {
 	maps.DeleteFunc(seen, func(id int64, times int) bool { return times == 1 && id >= 0 && id < n })
 	if len(seen) > 0 {
 		r.t.Errorf("%s: ids that are doubled or were never sent: %v", table, seen)
+	}
+}
+
+// TestReloadOfRun: `run` follows its files as dev does, and is found by its HTTP address.
+func TestReloadOfRun(t *testing.T) {
+	d := dev(t)
+	dir := d.own(t, "reloadrun", fmt.Sprintf("temporal: {address: %q}\nmaintenance: {every: off}\n", d.Temporal))
+	if err := (product.Project{"connectors/r.yaml": httpConnector("r"), "tables/r.yaml": contractOf("r", "")}).WriteTo(dir); err != nil {
+		t.Fatal(err)
+	}
+	if r := d.binary.Run(t, "status", dir); r.Code != 4 || !strings.Contains(r.Stderr, "nothing that runs") {
+		t.Errorf("status of what does not run: exit code %d\n%s", r.Code, r.Output())
+	}
+	s, err := d.binary.Start("run", dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Stop() })
+	generation := func(n int64) {
+		t.Helper()
+		s.Until(t, func() error {
+			r := d.binary.Run(t, "status", dir, "--json")
+			var st struct{ Projects []projectStatus }
+			if r.Code == 0 {
+				decode(t, r.Stdout, &st)
+			}
+			if r.Code != 0 || len(st.Projects) != 1 || st.Projects[0].Generation != n {
+				return fmt.Errorf("generation %d: %s", n, r.Output())
+			}
+			return nil
+		})
+	}
+	generation(1)
+	if err := os.WriteFile(filepath.Join(dir, "tables/r.yaml"), []byte(contractOf("r", "  - {name: more, type: string}\n")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	generation(2)
+	if code := s.Stop(); code != 0 {
+		t.Errorf("exit code %d\n%s", code, s.Output())
 	}
 }
