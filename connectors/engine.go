@@ -129,7 +129,7 @@ func (e *Engine) RunWith(ctx context.Context, c *Config, o RunOptions) error {
 		<-done
 	}
 	if err != nil && strings.HasPrefix(err.Error(), "failed to init ") {
-		return problem.List{{File: c.File, Message: initProblem(err.Error())}}
+		return problem.List{c.Problem(errors.New(initProblem(err.Error())))}.Scrubbed()
 	}
 	if err != nil && !errors.Is(err, context.Canceled) {
 		return fmt.Errorf("connector %s: %w", c.Name, err)

@@ -69,7 +69,7 @@ var (
 	variables = regexp.MustCompile(`\$\{([0-9A-Za-z_.]+(?::[^}]*)?)\}`)
 	envCall   = regexp.MustCompile(`\benv\(\s*["']([A-Za-z_][A-Za-z0-9_]*)["']\s*\)`)
 	// telling are names of fields, headers and variables that hold a secret.
-	telling = regexp.MustCompile(`(?i)(pass(word|wd|phrase)?$|pwd$|secret|token$|api_?key|access_?key|private_?key|account_?key|shared_?key|credential|authorization|connection_string|sas|dsn|bearer|jwt|nkey|cookie)`)
+	telling = regexp.MustCompile(`(?i)(pass(word|wd|phrase)?$|pwd$|secret|tokens?$|api_?key|access_?key|private_?key|account_?key|shared_?key|credential|authorization|connection_string|sas|dsn|bearer|jwt|nkey|cookie)`)
 )
 
 // noteSecrets has what the config says of secrets scrubbed from every text: URLs' users

@@ -144,8 +144,8 @@ func (f *fleet) start(engine *connectors.Engine, c *connectors.Config) error {
 
 // connectorProblem is an error of a connector that could not be made as a problem of its file.
 func connectorProblem(c *connectors.Config, err error) error {
-	if problem.Of(err) != nil {
-		return err
+	if ps := problem.Of(err); ps != nil {
+		return ps.Scrubbed()
 	}
 	return problem.List{c.Problem(err)}.Scrubbed()
 }
