@@ -5,6 +5,10 @@ package connectors
 // those that come under an enterprise licence, those that call language models,
 // and those that need libraries of the system.
 import (
+	"log"
+	"os"
+	"sync"
+
 	_ "github.com/redpanda-data/benthos/v4/public/components/io"
 	_ "github.com/redpanda-data/benthos/v4/public/components/pure"
 	_ "github.com/redpanda-data/benthos/v4/public/components/pure/extended"
@@ -44,15 +48,25 @@ import (
 
 	// Drivers of the SQL components.
 	_ "github.com/ClickHouse/clickhouse-go/v2"
-	_ "github.com/go-sql-driver/mysql"
+	"github.com/go-sql-driver/mysql"
 	_ "github.com/jackc/pgx/v5/stdlib"
 	_ "github.com/lib/pq"
 	_ "github.com/microsoft/go-mssqldb"
 	_ "github.com/sijms/go-ora/v2"
-	_ "github.com/snowflakedb/gosnowflake"
+	"github.com/snowflakedb/gosnowflake"
 	_ "github.com/trinodb/trino-go-client/trino"
 	_ "modernc.org/sqlite"
+
+	"github.com/tidemill/tidemill/internal/secret"
 )
+
+// tameLibraries has what a library writes to standard error by itself scrubbed of
+// secrets, as our own log is.
+var tameLibraries = sync.OnceFunc(func() {
+	to := secret.Writer(os.Stderr)
+	gosnowflake.GetLogger().SetOutput(to)
+	_ = mysql.SetLogger(log.New(to, "mysql: ", log.LstdFlags)) // fails for nil only
+})
 
 // inputs are those of the components above that come under a free licence (Apache
 // 2.0 or MIT); a connector may use them, and those of our own (see New). Some of the packages bring others as well.

@@ -1,6 +1,9 @@
 package connectors
 
 import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
@@ -20,8 +23,9 @@ type Config struct {
 	Table string // the contract its rows are checked against
 	Input string // the Benthos name of its input
 
-	root *yaml.Node
-	src  []byte
+	root     *yaml.Node
+	src      []byte
+	resolved *resolved // see Resolve; nil before
 }
 
 // ReadConfig reads a connector file far enough to know its table and input.
@@ -46,6 +50,7 @@ func ParseConfig(file string, src []byte) (*Config, error) {
 		return nil, problem.List{{File: file, Line: 1, Message: "a connector is a Benthos config: write `input:` and `output: {lakehouse: {table: …}}`"}}
 	}
 	c.root = doc.Content[0]
+	c.noteSecrets()
 
 	var ps problem.List
 	in, out := child(c.root, "input"), child(c.root, "output")
@@ -79,7 +84,10 @@ const testsField = "tests"
 // prepared returns the config that is run: every input wrapped so that its
 // messages carry positions.
 func (c *Config) prepared() (string, error) {
-	root := deepCopy(c.root)
+	if ps := c.Resolve(); ps != nil {
+		return "", ps
+	}
+	root := deepCopy(c.resolved.root)
 	remove(root, testsField)
 	wrapInput(c, child(root, "input"), c.hasProcessors())
 	out, err := yaml.Marshal(root)
@@ -349,4 +357,24 @@ func yamlErrorLine(err error) int {
 		}
 	}
 	return 0
+}
+
+// Problem makes an error that is not of a certain field a problem of the file.
+func (c *Config) Problem(err error) problem.Problem {
+	return problem.Problem{File: c.File, Line: lineOf(child(c.root, "input"), c.root), Message: err.Error()}
+}
+
+// Same reports whether another config is the same file with the same content and the
+// same values from files and commands, so that running it instead would change nothing.
+func (c *Config) Same(other *Config) bool {
+	if c.Resolve() != nil || other.Resolve() != nil {
+		return false
+	}
+	return c.Name == other.Name && bytes.Equal(c.src, other.src) && c.resolved.sum == other.resolved.sum
+}
+
+// Sum tells the file's content apart from another's.
+func (c *Config) Sum() string {
+	sum := sha256.Sum256(c.src)
+	return hex.EncodeToString(sum[:8])
 }

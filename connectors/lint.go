@@ -13,6 +13,7 @@ import (
 
 	"github.com/tidemill/tidemill/connectors/sqlpoll"
 	"github.com/tidemill/tidemill/internal/problem"
+	"github.com/tidemill/tidemill/internal/secret"
 )
 
 // Lint checks a connector against everything that can be known without
@@ -21,7 +22,9 @@ import (
 // are. The result lists every problem at once; nil means there is none.
 func (e *Engine) Lint(c *Config, tables []string) problem.List {
 	var ps problem.List
-	lints, err := e.env.FullConfigSchema("", "").NewStreamConfigLinter().SetSkipEnvVarCheck(true).LintYAML(c.lintable())
+	// Benthos would take a reference for a variable of that name.
+	src := secret.Reference.ReplaceAllLiteral(c.lintable(), []byte("x"))
+	lints, err := e.env.FullConfigSchema("", "").NewStreamConfigLinter().SetSkipEnvVarCheck(true).LintYAML(src)
 	if err != nil {
 		ps.Addf(c.File, yamlErrorLine(err), "", "%v", err)
 	}
@@ -29,6 +32,7 @@ func (e *Engine) Lint(c *Config, tables []string) problem.List {
 		ps.Add(problem.Problem{File: c.File, Line: l.Line, Column: l.Column, Field: fieldAt(c.root, l.Line), Message: lintMessage(l)})
 	}
 	ps.Add(missingEnv(c)...)
+	ps.Add(c.Resolve()...)
 	ps.Add(deliveryProblems(c)...)
 	ps.Add(filesProblems(c)...)
 	ps.Add(postgresProblems(c)...)

@@ -17,6 +17,7 @@ import (
 	"github.com/tidemill/tidemill/connectors/position"
 	"github.com/tidemill/tidemill/contract"
 	"github.com/tidemill/tidemill/internal/batch"
+	"github.com/tidemill/tidemill/internal/secret"
 	"github.com/tidemill/tidemill/lakehouse"
 	"github.com/tidemill/tidemill/lakehouse/quarantine"
 )
@@ -61,6 +62,7 @@ type Landing struct {
 
 // Outcome counts the rows of one write to the output.
 type Outcome struct {
+	Connector          string // whose rows they are
 	Landed, Duplicates int64
 	Quarantined        map[string]int64 // by rule
 	Extra              map[string]int64 // with on_new_field: add: rows with a value, by column that the contract does not know
@@ -147,6 +149,9 @@ func (o *output) WriteBatch(ctx context.Context, msgs service.MessageBatch) erro
 	start := time.Now()
 	l := o.landing
 	out := Outcome{Quarantined: map[string]int64{}}
+	if st, ok := positionOf(msgs[0]); ok {
+		out.Connector = connectorOf(st.Partition)
+	}
 	for len(msgs) > 0 {
 		from := time.Now()
 		part, n, again, err := o.decodeNow(ctx, msgs)
@@ -276,7 +281,7 @@ func (o *output) decode(dec *decode.Decoder, msgs service.MessageBatch) (d decod
 			}
 			failed = append(failed, decode.BadRow{
 				Partition: at.Partition, Offset: at.Offset, Void: at.Void, Raw: data, Class: quarantine.ClassDecode, Rule: "processor_failed",
-				Message: "a processor of the connector failed: " + err.Error(),
+				Message: "a processor of the connector failed: " + secret.Scrub(err.Error()),
 			})
 			c.bad = 1
 		} else if err := dec.Message(data, decode.Position{Partition: at.Partition, First: at.Offset, PerRow: at.PerRow, Void: at.Void}); err != nil {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strconv"
+	"strings"
 	"sync"
 
 	"github.com/redpanda-data/benthos/v4/public/service"
@@ -16,6 +17,12 @@ import (
 
 // Position says where in its source a message stands.
 type Position = position.Position
+
+// connectorOf is the connector that a source partition is of: its name begins all of them.
+func connectorOf(partition string) string {
+	name, _, _ := strings.Cut(strings.TrimLeft(partition, "~#"), "/")
+	return name
+}
 
 // A Positioner finds the position of the messages of one kind of input. It is
 // called for every message in the order in which the input hands them over,

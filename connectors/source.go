@@ -41,15 +41,17 @@ type source struct {
 	next      int64
 	connector string
 	kind      string
+	begins    func(connector string) // may be nil
 
 	processors bool // there are some between the input and the output
 }
 
-func newSource(conf *service.ParsedConfig, _ *service.Resources) (service.BatchInput, error) {
+func (e *Engine) newSource(conf *service.ParsedConfig, _ *service.Resources) (service.BatchInput, error) {
 	s, replay, err := openSource(conf)
 	if err != nil {
 		return nil, err
 	}
+	s.begins = e.begins
 	if replay {
 		return service.AutoRetryNacksBatched(s), nil
 	}
@@ -92,7 +94,12 @@ func openSource(conf *service.ParsedConfig) (s *source, replay bool, err error) 
 	return s, replay, nil
 }
 
-func (s *source) Connect(context.Context) error { return nil }
+func (s *source) Connect(context.Context) error {
+	if s.begins != nil {
+		s.begins(s.connector)
+	}
+	return nil
+}
 
 // ReadBatch is called from one goroutine, so the order of positions is the
 // order in which the source handed them over.

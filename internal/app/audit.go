@@ -46,7 +46,7 @@ type position struct {
 func (p *process) audit(ctx context.Context) (Audit, error) {
 	var a Audit
 	var latency hist.Histogram
-	for _, c := range p.project.Contracts() {
+	for _, c := range p.contracts() {
 		seen := map[position]int{}
 		landed, early := map[position]bool{}, int64(0)
 		err := p.eachFile(ctx, c.Name(), func(rec arrow.Record, _ time.Time) error {

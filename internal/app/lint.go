@@ -67,7 +67,7 @@ func LintWith(ctx context.Context, o LintOptions) (unchecked problem.List, err e
 			ps.AddErr(c.File(), m.check(ctx, c, plan))
 		}
 	}
-	return m.unchecked, ps.Err()
+	return m.unchecked, ps.Scrubbed().Err()
 }
 
 // tableFiles are the names that contract files have for themselves.

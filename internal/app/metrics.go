@@ -28,6 +28,9 @@ type metrics struct {
 	lagVersions *prometheus.GaugeVec     // table
 	lagSeconds  *prometheus.GaugeVec     // table
 
+	generation prometheus.Gauge
+	reloads    *prometheus.CounterVec // outcome
+
 	upkeep *upkeepMetrics
 }
 
@@ -71,6 +74,12 @@ func newMetrics(registry prometheus.Registerer, project string) *metrics {
 		}, []string{"table", "stage"}),
 	}
 	r.MustRegister(m.stage)
+	m.generation = prometheus.NewGauge(prometheus.GaugeOpts{Namespace: "tidemill", Name: "generation", Help: "Generation of the project's files that runs: 1 at the start, one more for each edit that was taken in."})
+	r.MustRegister(m.generation)
+	m.reloads = counter("reloads_total", "Edits of the project's files: outcome is done, or refused (nothing was changed).", "outcome")
+	for _, outcome := range []string{"done", "refused"} {
+		m.reloads.WithLabelValues(outcome)
+	}
 	m.upkeep = newUpkeepMetrics(r)
 	return m
 }

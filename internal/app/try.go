@@ -272,7 +272,7 @@ func contractProblems(err error, table string) (ps problem.List) {
 func (t *trial) sample(ctx context.Context, o TryOptions) (*connectors.Sample, error) {
 	so := connectors.SampleOptions{Rows: o.Rows, Within: o.Within}
 	if paths := connectors.HTTPPaths(t.config); len(paths) > 0 {
-		srv, err := serveHTTP(t.project.HTTP().Address, t.mux, NewRegistry(), false, o.Logger)
+		srv, err := serveHTTP(t.project.HTTP().Address, t.mux, &board{}, NewRegistry(), false, o.Logger)
 		if err != nil {
 			return nil, err
 		}
