@@ -31,6 +31,7 @@ var areas = []area{
 	{"connectors/sqlpoll", []string{"connectors/paging"}, sourceWhy},
 	{"connectors/paging", nil, sourceWhy},
 	{"connectors/csvjson", nil, sourceWhy},
+	{"sinks", []string{"contract", "lakehouse"}, "a sink follows a scored table; the system that rows go to and the SQL of its condition are handed in, so that it is tested without Benthos and DuckDB"},
 	{"quality", []string{"contract", "query"}, "checks are SQL over records; where records come from and go to is not theirs"},
 	{"models", []string{"contract"}, "models and lakehouse do not know each other: a registry needs only the few calls of its own Store interface"},
 	{"query", nil, "the engine runs SQL over records and files that it is handed; whose they are is not its business"},
