@@ -12,6 +12,7 @@ import (
 	"net/http/pprof"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -303,6 +304,15 @@ func (s *stack) print(w io.Writer, asJSON bool, dir string, p *project.Project, 
 	fmt.Fprintf(w, "\n  Temporal UI  %s\n  Temporal     %s\n  S3           %s  bucket %s\n  metrics      %s/metrics\n", a.UI, a.Temporal, a.S3, embeddedBucket, a.HTTP)
 	if cs := p.Contracts(); len(cs) > 0 {
 		fmt.Fprintf(w, "  query        %s -C %s sql \"FROM %s%s LIMIT 5\"\n", os.Args[0], dir, cs[0].Name(), activities.Suffix)
+	}
+	var names []string
+	for _, c := range p.Contracts() {
+		for _, s := range c.Sinks() {
+			names = append(names, c.Name()+"/"+s.Name)
+		}
+	}
+	if len(names) > 0 {
+		fmt.Fprintf(w, "  sinks        %s\n", strings.Join(names, ", "))
 	}
 	fmt.Fprintln(w)
 }

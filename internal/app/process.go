@@ -51,6 +51,7 @@ type process struct {
 	notify   *notifier
 	conns    *connectors.Engine
 	configs  []*connectors.Config
+	sinks    *sinkRunners
 
 	bucketsMu sync.Mutex
 	buckets   []func() // guarded by bucketsMu: that connectors read; to be closed
@@ -162,8 +163,13 @@ func (p *process) startWorker(ctx context.Context, queue string, cache *lakehous
 		Logger: p.log, Observe: p.observeTurn, TurnStarted: p.notify.turnStarted, Fault: faultPoint(),
 		Maintained: p.maintained, Busy: p.landings.busy,
 		MaintainMemory: p.project.Maintenance().Memory, OrphansEvery: p.project.Maintenance().OrphansEvery,
+		HoldScored: p.holdForSinks,
 	})
 	p.closers = append(p.closers, p.acts.Close)
+	if p.sinks, err = p.newSinks(ctx); err != nil {
+		return err
+	}
+	p.sinks.start()
 	p.worker = newWorker(p.temporal, queue, p.acts)
 	if err := p.worker.Start(); err != nil {
 		return fmt.Errorf("start worker: %w", err)
@@ -193,6 +199,7 @@ func (p *process) live(table string) *live { return p.lives[table] }
 func (p *process) observeTurn(s activities.Scored) {
 	p.metrics.turn(s)
 	p.live(s.Table).turn(s)
+	p.sinks.wake(s.Table)
 }
 
 // maintained is told of every step of maintenance. A commit that moves a landed table's
@@ -286,6 +293,9 @@ func (p *process) stop(ctx context.Context) error {
 	}
 	if p.worker != nil {
 		p.worker.Stop()
+	}
+	if p.sinks != nil {
+		p.sinks.close()
 	}
 	if p.tables != nil {
 		errs = append(errs, p.tables.settle(ctx))

@@ -25,7 +25,7 @@ var areas = []area{
 	{"console", []string{"contract", "lakehouse", "models", "query", "internal/project"}, "the console shows what is there; it is handed what it calls, so that it runs without Temporal or Benthos"},
 	{"workflows", []string{"activities", "contract"}, "orchestration is deterministic and is replayed from history: it does no I/O, activities do"},
 	{"activities", []string{"contract", "lakehouse", "models", "quality", "query"}, "activities put the lower layers together, and know neither who schedules them nor where rows come from"},
-	{"connectors", []string{"contract", "lakehouse", "connectors"}, "a connector lands rows and tells of commits; it knows neither activities nor workflows, so that it runs and is tested without Temporal"},
+	{"connectors", []string{"contract", "lakehouse", "connectors", "sinks"}, "a connector lands rows and tells of commits; it knows neither activities nor workflows, so that it runs and is tested without Temporal; of sinks it is the output"},
 	{"connectors/webhook", []string{"connectors/csvjson"}, sourceWhy},
 	{"connectors/httppoll", []string{"connectors/paging"}, sourceWhy},
 	{"connectors/sqlpoll", []string{"connectors/paging"}, sourceWhy},
