@@ -46,7 +46,7 @@ type SinkOutput struct {
 
 // OpenSink prepares a sink's output. It does not reach for the system behind it.
 func (e *Engine) OpenSink(c *contract.Table, s contract.Sink) (*SinkOutput, error) {
-	conf, err := sinkConfig(s)
+	conf, err := e.sinkConfig(s)
 	if err != nil {
 		return nil, fmt.Errorf("sink %s: %w", s.Name, err)
 	}

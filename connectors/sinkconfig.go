@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -17,8 +18,11 @@ import (
 )
 
 // sinkConfig is the Benthos config that a sink's rows go through.
-func sinkConfig(s contract.Sink) (string, error) {
+func (e *Engine) sinkConfig(s contract.Sink) (string, error) {
 	out := benthosNode(s.Output)
+	if err := e.inOrder(s, out); err != nil {
+		return "", err
+	}
 	if s.Processors != nil {
 		// Without the wrapper, a row that a processor fails for would go on as it is.
 		out = mapping("reject_errored", out, "processors", benthosNode(s.Processors))
@@ -28,6 +32,29 @@ func sinkConfig(s contract.Sink) (string, error) {
 		return "", fmt.Errorf("encode output: %w", err)
 	}
 	return string(text), nil
+}
+
+// inOrder bounds what an output sends at a time by what the sink does, unless its config
+// says otherwise. Outputs that take one row at a time would send 64 rows of a batch side
+// by side, and the latest of a key would not be the last to arrive.
+func (e *Engine) inOrder(s contract.Sink, out *yaml.Node) error {
+	conf := child(out, componentName(out))
+	if conf == nil || conf.Kind != yaml.MappingNode || child(conf, "max_in_flight") != nil {
+		return nil
+	}
+	setScalar(conf, "max_in_flight", strconv.Itoa(s.MaxInFlight), "!!int")
+	text, err := yaml.Marshal(mapping("input", mapping(rowsInput, mapping()), "output", out))
+	if err != nil {
+		return fmt.Errorf("encode output: %w", err)
+	}
+	lints, err := e.sinkLintEnv.FullConfigSchema("", "").NewStreamConfigLinter().SetSkipEnvVarCheck(true).LintYAML(text)
+	if err != nil {
+		return masked(err)
+	}
+	if slices.ContainsFunc(lints, func(l service.Lint) bool { return l.Type == service.LintUnknown }) {
+		remove(conf, "max_in_flight") // it has no such field: it sends batches as they come
+	}
+	return nil
 }
 
 // benthosNode is a part of a contract as Benthos reads it, each field on a line of its own.
