@@ -5,19 +5,12 @@ import (
 	"compress/gzip"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"os"
-	"os/exec"
-	"os/user"
-	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -81,25 +74,11 @@ func kafkaTarget(t *testing.T) func() (arrived, error) {
 }
 
 func rabbitTarget(t *testing.T) func() (arrived, error) {
-	bin := testserver.Binary(t, "TIDEMILL_TEST_RABBITMQ", "rabbitmq-server", "install it with: apt-get install rabbitmq-server")
-	dir, port := ownedBy(t, "rabbitmq"), testserver.FreePort(t)
-	dist := testserver.FreePort(t)
-	cmd := exec.Command(bin)
-	cmd.Dir = dir
-	cmd.Env = append(os.Environ(), "HOME="+dir, "RABBITMQ_NODENAME=sink"+strconv.Itoa(port)+"@localhost",
-		"RABBITMQ_NODE_IP_ADDRESS=127.0.0.1", "RABBITMQ_NODE_PORT="+strconv.Itoa(port), "RABBITMQ_DIST_PORT="+strconv.Itoa(dist),
-		"RABBITMQ_MNESIA_BASE="+dir, "RABBITMQ_LOG_BASE="+dir, "RABBITMQ_PID_FILE="+filepath.Join(dir, "pid"),
-		"RABBITMQ_ENABLED_PLUGINS_FILE="+filepath.Join(dir, "plugins"), "RABBITMQ_CONFIG_FILE="+filepath.Join(dir, "none"),
-		"ERL_EPMD_ADDRESS=127.0.0.1", "ERL_EPMD_PORT="+strconv.Itoa(testserver.FreePort(t)))
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	p := testserver.Start(t, cmd)
-	t.Cleanup(func() { _ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) })
-	url := fmt.Sprintf("amqp://guest:guest@127.0.0.1:%d/", port)
-	var conn *amqp.Connection
-	p.WaitReady(t, func() (err error) {
-		conn, err = amqp.Dial(url)
-		return err
-	})
+	r := testserver.StartRabbitMQ(t)
+	conn, err := amqp.Dial(r.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
 	t.Cleanup(func() { _ = conn.Close() })
 	ch, err := conn.Channel()
 	if err == nil {
@@ -108,7 +87,7 @@ func rabbitTarget(t *testing.T) func() (arrived, error) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Setenv("RABBITMQ", url)
+	t.Setenv("RABBITMQ", r.URL())
 	all := arrived{}
 	return func() (arrived, error) {
 		for {
@@ -198,76 +177,10 @@ func mongoTarget(t *testing.T) func() (arrived, error) {
 	}
 }
 
-// ownedBy makes a directory for a server that root does not run itself.
-func ownedBy(t *testing.T, name string) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("", "sink"+name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	if os.Getuid() != 0 {
-		return dir
-	}
-	u, err := user.Lookup(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	uid, err1 := strconv.Atoi(u.Uid)
-	gid, err2 := strconv.Atoi(u.Gid)
-	if err := errors.Join(err1, err2, os.Chown(dir, uid, gid)); err != nil {
-		t.Fatal(err)
-	}
-	return dir
-}
-
-// postgres runs a server as a user who is not root, and returns its address.
-func postgres(t *testing.T) string {
-	t.Helper()
-	bins, _ := filepath.Glob("/usr/lib/postgresql/*/bin/initdb")
-	if len(bins) == 0 {
-		testserver.Missing(t, "no PostgreSQL; install it with: apt-get install postgresql")
-	}
-	dir := ownedBy(t, "postgres")
-	attr := &syscall.SysProcAttr{}
-	if os.Getuid() == 0 {
-		info, err := os.Stat(dir)
-		if err != nil {
-			t.Fatal(err)
-		}
-		owner := info.Sys().(*syscall.Stat_t)
-		attr.Credential = &syscall.Credential{Uid: owner.Uid, Gid: owner.Gid}
-	}
-	command := func(name string, args ...string) *exec.Cmd {
-		cmd := exec.Command(filepath.Join(filepath.Dir(bins[len(bins)-1]), name), args...)
-		cmd.SysProcAttr, cmd.Dir = attr, dir
-		return cmd
-	}
-	data := filepath.Join(dir, "data")
-	if out, err := command("initdb", "-D", data, "-U", "postgres", "-A", "trust", "--no-sync").CombinedOutput(); err != nil {
-		t.Fatalf("initdb: %v\n%s", err, out)
-	}
-	port := testserver.FreePort(t)
-	p := testserver.Start(t, command("postgres", "-D", data, "-h", "127.0.0.1", "-p", strconv.Itoa(port), "-k", dir, "-F"))
-	url := fmt.Sprintf("postgres://postgres@127.0.0.1:%d/postgres?sslmode=disable", port)
-	p.WaitReady(t, func() error {
-		c, err := pgx.Connect(t.Context(), url)
-		if err == nil {
-			err = c.Close(t.Context())
-		}
-		return err
-	})
-	return url
-}
-
 func postgresTarget(t *testing.T) func() (arrived, error) {
-	url := postgres(t)
-	t.Setenv("POSTGRES", url)
-	c, err := pgx.Connect(t.Context(), url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = c.Close(context.WithoutCancel(t.Context())) })
+	p := testserver.StartPostgres(t)
+	t.Setenv("POSTGRES", p.DSN)
+	c := p.Connect(t)
 	return func() (arrived, error) {
 		rows, err := c.Query(t.Context(), "SELECT tx_id FROM scores WHERE fraud_score IS NOT NULL AND ts IS NOT NULL")
 		if err != nil {
