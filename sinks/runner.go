@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/apache/arrow/go/v17/arrow"
@@ -107,6 +108,8 @@ type Runner struct {
 	name  string // of the scored table
 	wake  chan struct{}
 	owner string
+	began atomic.Int64        // when Run was called, Unix nanoseconds
+	now   atomic.Pointer[run] // while this process has the sink
 }
 
 // ScoredSuffix is what a scored table's name adds to its contract's.
@@ -185,8 +188,24 @@ func (r *Runner) first(snap *lakehouse.Snapshot) Position {
 	return Position{}
 }
 
+// Idle says whether there is nothing that this process could send now: all of the scored
+// table, as it was last seen, is done with, or the sink takes no rows, or another process
+// has it.
+func (r *Runner) Idle() bool {
+	u := r.now.Load()
+	if u == nil {
+		return time.Since(time.Unix(0, r.began.Load())) > leaseFor+2*time.Second
+	}
+	if u.state.isDown() {
+		return true
+	}
+	at, _ := u.done.position()
+	return at.Version > u.scored.Snapshot().Version()
+}
+
 // Run sends rows until ctx ends. What goes wrong is logged and tried again.
 func (r *Runner) Run(ctx context.Context) {
+	r.began.Store(time.Now().UnixNano())
 	for attempt := 0; ctx.Err() == nil; attempt++ {
 		start := r.o.Now()
 		err := r.hold(ctx)
@@ -198,6 +217,8 @@ func (r *Runner) Run(ctx context.Context) {
 		}
 		if errors.Is(err, errLost) {
 			r.o.Logger.Info("another process sends for the sink now")
+			r.o.Observe.Lag(0, 0) // that one tells
+			r.o.Observe.Down(false)
 			continue
 		}
 		r.o.Observe.Down(true)
@@ -287,6 +308,8 @@ func (u *run) run(ctx context.Context) error {
 	if err := u.await(ctx); err != nil {
 		return err
 	}
+	u.now.Store(u)
+	defer u.now.Store(nil)
 	out, err := u.o.Open()
 	if err != nil {
 		return err

@@ -24,6 +24,12 @@ func (s *sendState) accepted() uint64 {
 	return s.taken
 }
 
+func (s *sendState) isDown() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.down
+}
+
 const (
 	// probes is how many rows are tried by themselves before a sink counts as down.
 	probes = 8

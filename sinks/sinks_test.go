@@ -628,3 +628,28 @@ func TestManyBatchesInFlight(t *testing.T) {
 		t.Errorf("the cursor is %+v, the table at %d", have, w.scored.Snapshot().Version())
 	}
 }
+
+func TestIdleWhenThereIsNothingToSend(t *testing.T) {
+	t.Parallel()
+	w, s := newWorld(t), newSystem()
+	s.block = make(chan struct{})
+	r, _ := start(t, w.options("{name: s, output: {drop: {}}}", s))
+	ids := w.score(3)
+	poll(t, func() error {
+		if u := r.now.Load(); u == nil || u.scored.Snapshot().Version() < w.scored.Snapshot().Version() {
+			return errors.New("it has not seen the rows")
+		}
+		return nil
+	})
+	if r.Idle() {
+		t.Error("idle while rows are on their way")
+	}
+	close(s.block)
+	s.await(t, ids)
+	poll(t, func() error {
+		if !r.Idle() {
+			return errors.New("not idle though all is sent")
+		}
+		return nil
+	})
+}

@@ -171,13 +171,14 @@ func (p *process) wait(ctx context.Context, whenDone bool) error {
 	}
 }
 
-// drained waits until the scored tables have all that landed.
+// drained waits until the scored tables have all that landed, and the sinks that take rows
+// have what was scored.
 func (p *process) drained(ctx context.Context) error {
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for {
 		lag, err := p.lag(ctx)
-		if err == nil && lag == 0 {
+		if err == nil && lag == 0 && (p.sinks == nil || p.sinks.idle()) {
 			return nil
 		}
 		select {

@@ -112,7 +112,13 @@ func startProcess(ctx context.Context, o processOptions) (started *process, err 
 		cacheBytes, maintainBytes = o.project.Cache().Memory, o.project.Maintenance().Memory
 	}
 	cache := lakehouse.NewRecordCache(cacheBytes)
-	expectMemory(len(p.configs), len(o.project.Contracts()), cacheBytes, maintainBytes)
+	sinkCount := 0
+	for _, c := range o.project.Contracts() {
+		if o.worker {
+			sinkCount += len(c.Sinks())
+		}
+	}
+	expectMemory(len(p.configs), len(o.project.Contracts()), sinkCount, cacheBytes, maintainBytes)
 	contracts := map[string]*contract.Table{}
 	for _, c := range o.project.Contracts() {
 		contracts[c.Name()] = c

@@ -74,6 +74,18 @@ func (s *sinkRunners) wake(table string) {
 	}
 }
 
+// idle says whether no sink has anything that it could send now.
+func (s *sinkRunners) idle() bool {
+	for _, runners := range s.byTable {
+		for _, r := range runners {
+			if !r.Idle() {
+				return false
+			}
+		}
+	}
+	return true
+}
+
 // close ends the sinks. Batches that are being sent have a few seconds.
 func (s *sinkRunners) close() {
 	if s.stop != nil {
