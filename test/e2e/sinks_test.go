@@ -124,7 +124,7 @@ sinks:
 	post(at, rows/2)
 	server.Until(t, func() error { return r.has(rows) })
 	server.Until(t, func() error {
-		got := product.Query[struct{ N int }](t, b, dir, "SELECT DISTINCT (raw::VARCHAR::JSON->>'n')::INT AS N FROM orders_quarantine WHERE class = 'sink' AND rule = 'hook'")
+		got := product.Query[struct{ N int }](t, b, dir, "SELECT DISTINCT (decode(raw)::JSON->>'n')::INT AS N FROM orders_quarantine WHERE class = 'sink' AND rule = 'hook'")
 		if len(got) != rows/50 {
 			return fmt.Errorf("%d rows are in quarantine, want %d", len(got), rows/50)
 		}
