@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -37,7 +38,8 @@ type world struct {
 	t      *testing.T
 	store  objstore.Store
 	scored *lakehouse.Table
-	next   int // id of the next row
+	hidden atomic.Bool // whether sinks are told that there is no table yet
+	next   int         // id of the next row
 }
 
 func newWorld(t *testing.T) *world {
@@ -91,7 +93,7 @@ func (w *world) options(sink string, out *system) Options {
 	return Options{
 		Contract: c, Sink: c.Sinks()[0], Store: w.store,
 		Scored: func(ctx context.Context) (*lakehouse.Table, error) {
-			if w.scored == nil {
+			if w.hidden.Load() {
 				return nil, fs.ErrNotExist
 			}
 			return lakehouse.Open(ctx, w.store, "t_scored")
@@ -288,10 +290,9 @@ func TestSendsWhatIsNewAndGoesOnAfterARestart(t *testing.T) {
 func TestBeginsWithTheTableOrWithItsHistory(t *testing.T) {
 	t.Parallel()
 	w, s, all := newWorld(t), newSystem(), newSystem()
-	table := w.scored
-	w.scored = nil
+	w.hidden.Store(true)
 	start(t, w.options("{name: s, output: {drop: {}}}", s)) // before there is a table
-	w.scored = table
+	w.hidden.Store(false)
 	ids := w.score(3)
 	s.await(t, ids)
 	start(t, w.options("{name: all, start: oldest, output: {drop: {}}}", all))
@@ -337,6 +338,10 @@ func TestRowsThatAreWrittenAgainAreNotSentAgain(t *testing.T) {
 	s.await(t, ids)
 	start(t, o) // reads the files as they were
 	late.await(t, ids)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	late.mu.Lock()
+	defer late.mu.Unlock()
 	for _, x := range []*system{s, late} {
 		if slices.Max(slices.Collect(maps.Values(x.times))) > 1 {
 			t.Errorf("rows came more than once: %v", x.times)
@@ -474,6 +479,10 @@ func TestOneProcessHasASinkAndAnotherTakesOver(t *testing.T) {
 		}
 		return nil
 	})
+	one.mu.Lock()
+	defer one.mu.Unlock()
+	two.mu.Lock()
+	defer two.mu.Unlock()
 	for id, key := range two.rows {
 		if one.rows[id] != "" && one.rows[id] != key {
 			t.Errorf("%s came as %s and as %s", id, one.rows[id], key)
