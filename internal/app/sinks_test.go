@@ -282,7 +282,7 @@ func shortPeriod(t *testing.T, c *contract.Table) *contract.Table {
 	return c
 }
 
-// TestSinkPagesLint holds every snippet of docs/sinks to what lint asks.
+// TestSinkPagesLint holds every snippet of docs/sinks, and the example, to what lint asks.
 func TestSinkPagesLint(t *testing.T) {
 	conns, err := connectors.New(connectors.Options{})
 	if err != nil {
@@ -297,10 +297,17 @@ func TestSinkPagesLint(t *testing.T) {
 	if err != nil || len(pages) < 9 {
 		t.Fatalf("found %d pages, %v", len(pages), err)
 	}
+	var contracts []*contract.Table
 	for _, page := range pages {
-		c := pageSinks(t, strings.TrimSuffix(filepath.Base(page), ".md"))
+		contracts = append(contracts, pageSinks(t, strings.TrimSuffix(filepath.Base(page), ".md")))
+	}
+	example, err := contract.Load("../../examples/sinks/tables/payments.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range append(contracts, example) {
 		if len(c.Sinks()) == 0 {
-			t.Errorf("%s describes no sink", page)
+			t.Errorf("%s describes no sink", c.File())
 		}
 		for _, p := range conns.LintSinks(c) {
 			t.Error(p)
