@@ -74,6 +74,11 @@ type Options struct {
 
 	MaintainMemory int64         // bytes for joining files; default 256 MiB
 	OrphansEvery   time.Duration // how often maintenance looks for orphans by itself; 0: never
+
+	// HoldScored returns the last version of a contract's scored table that its sinks are
+	// done with, lakehouse.NoHold when there is none to wait for: later commits are not
+	// cleaned up, nor their files vacuumed. May be nil.
+	HoldScored func(ctx context.Context, table string, scored *lakehouse.Table) (int64, error)
 }
 
 // Scored is what a range of landed versions became.

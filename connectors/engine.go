@@ -20,11 +20,13 @@ import (
 
 // Engine lints and runs connectors. It is safe for concurrent use.
 type Engine struct {
-	env     *service.Environment
-	log     *slog.Logger
-	mux     *Mux
-	tables  Tables
-	servers httpServers
+	env         *service.Environment
+	sinkEnv     *service.Environment // of sinks' outputs
+	sinkLintEnv *service.Environment // the same, with the input that is made for each anew
+	log         *slog.Logger
+	mux         *Mux
+	tables      Tables
+	servers     httpServers
 
 	mu    sync.Mutex
 	built map[string]func() // guarded by mu: by connector, to be called when all of its components are there
@@ -45,7 +47,7 @@ func New(o Options) (*Engine, error) {
 	env := service.GlobalEnvironment().
 		WithInputs(inputs...).WithOutputs(outputs...).
 		WithMetrics("none").WithTracers("none").Clone()
-	e := &Engine{env: env, log: o.Logger, mux: o.Mux, tables: o.Tables, built: map[string]func(){}}
+	e := &Engine{env: env, sinkEnv: newSinkEnvironment(), sinkLintEnv: newSinkEnvironment(), log: o.Logger, mux: o.Mux, tables: o.Tables, built: map[string]func(){}}
 	if e.log == nil {
 		e.log = slog.New(slog.DiscardHandler)
 	}
@@ -63,6 +65,7 @@ func New(o Options) (*Engine, error) {
 		env.RegisterBatchInput("nats_jetstream", jetstream.Spec(), jetstream.New),
 		env.RegisterBatchInput("mqtt", mqttSpec(), newMQTT),
 		env.RegisterBatchScannerCreator(rowsScanner, rowsScannerSpec(), newRowsScanner),
+		registerRowsInput(e.sinkLintEnv),
 	); err != nil {
 		return nil, fmt.Errorf("register components: %w", err)
 	}

@@ -44,6 +44,7 @@ func build(root *strictyaml.Node, ps *problem.List) *Table {
 	b.features()
 	b.checks()
 	b.score()
+	b.sinks()
 	if len(*ps) > 0 {
 		return nil
 	}

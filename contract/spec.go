@@ -62,7 +62,7 @@ var tableSpec = strictyaml.Spec{
 		{Name: "score", Spec: scoreSpec},
 		{Name: "sinks", Spec: strictyaml.Spec{
 			Kind: strictyaml.List, MinItems: 1, Of: &sinkSpec,
-			Doc: "Where scored rows are sent on to; not supported in this version"}},
+			Doc: "Where scored rows are sent on to"}},
 	},
 }
 
@@ -124,15 +124,6 @@ var scoreSpec = strictyaml.Spec{
 		{Name: "isolation", Spec: strictyaml.Spec{
 			Kind: strictyaml.Text, Enum: []string{string(IsolationProcess), string(IsolationNone)}, Default: string(IsolationProcess),
 			Doc: "Where the model runs: in a child process that may crash without harm, or, for models you trust, in the worker itself"}},
-	},
-}
-
-var sinkSpec = strictyaml.Spec{
-	Kind: strictyaml.Object,
-	Fields: []strictyaml.Field{
-		{Name: "name", Required: true, Spec: columnRef("The sink's name")},
-		{Name: "where", Spec: strictyaml.Spec{Kind: strictyaml.Text, Doc: "A SQL boolean expression: the rows to send"}},
-		{Name: "output", Required: true, Spec: strictyaml.Spec{Kind: strictyaml.Map, MinItems: 1, Of: &strictyaml.Spec{Kind: strictyaml.Any}, Doc: "A Benthos output"}},
 	},
 }
 

@@ -12,6 +12,7 @@ import (
 	"net/http/pprof"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -188,13 +189,14 @@ func ended(err error) error {
 	return err
 }
 
-// drained waits until the scored tables have all that landed.
+// drained waits until the scored tables have all that landed, and the sinks that take rows
+// have what was scored.
 func (p *process) drained(ctx context.Context) error {
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for {
 		lag, err := p.lag(ctx)
-		if err == nil && lag == 0 {
+		if err == nil && lag == 0 && (p.sinks == nil || p.sinks.idle()) {
 			return nil
 		}
 		select {
@@ -322,6 +324,15 @@ func (s *stack) print(w io.Writer, asJSON bool, dir string, p *project.Project, 
 	fmt.Fprintf(w, "\n  Temporal UI  %s\n  Temporal     %s\n  S3           %s  bucket %s\n  metrics      %s/metrics\n", a.UI, a.Temporal, a.S3, embeddedBucket, a.HTTP)
 	if cs := p.Contracts(); len(cs) > 0 {
 		fmt.Fprintf(w, "  query        %s -C %s sql \"FROM %s%s LIMIT 5\"\n", os.Args[0], dir, cs[0].Name(), activities.Suffix)
+	}
+	var names []string
+	for _, c := range p.Contracts() {
+		for _, s := range c.Sinks() {
+			names = append(names, c.Name()+"/"+s.Name)
+		}
+	}
+	if len(names) > 0 {
+		fmt.Fprintf(w, "  sinks        %s\n", strings.Join(names, ", "))
 	}
 	fmt.Fprintln(w)
 }

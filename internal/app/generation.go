@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"time"
 
@@ -32,23 +33,28 @@ type generation struct {
 type step struct {
 	stop, start []string // connectors; one that is restarted is in both
 	tables      []string // whose contract is new, changed or gone
+	sinks       []string // tables whose sinks are new, changed or gone, or have another contract
 }
 
-func (s step) empty() bool { return len(s.stop)+len(s.start)+len(s.tables) == 0 }
+func (s step) empty() bool { return len(s.stop)+len(s.start)+len(s.tables)+len(s.sinks) == 0 }
 
 // stepTo compares generations. A connector is restarted when its file or its table's
 // contract has changed; of contracts the canonical form counts, not comments and layout.
 func (g *generation) stepTo(next *generation) (s step) {
-	changed := map[string]bool{}
+	changed, sinks := map[string]bool{}, map[string]bool{}
 	for _, pair := range [][2]*generation{{g, next}, {next, g}} {
 		for _, c := range pair[0].project.Contracts() {
 			other, ok := pair[1].project.Contract(c.Name())
 			if !ok || other.Version() != c.Version() {
-				changed[c.Name()] = true
+				changed[c.Name()], sinks[c.Name()] = true, true
+			}
+			// They are not in the version, since they change no row.
+			if ok && !reflect.DeepEqual(other.Sinks(), c.Sinks()) {
+				sinks[c.Name()] = true
 			}
 		}
 	}
-	s.tables = sortedKeys(changed)
+	s.tables, s.sinks = sortedKeys(changed), sortedKeys(sinks)
 	have := map[string]*connectors.Config{}
 	for _, c := range g.configs {
 		have[c.Name] = c
@@ -111,6 +117,11 @@ func (p *process) move(ctx context.Context, from, to *generation, s step) error 
 	p.gen.Store(to)
 	if p.acts != nil && len(s.tables) > 0 {
 		p.movePipelines(ctx, from, to, s.tables)
+	}
+	if p.sinks != nil && len(s.sinks) > 0 {
+		if err := p.moveSinks(ctx, to, s.sinks); err != nil {
+			return err
+		}
 	}
 	if !p.connect {
 		return nil

@@ -66,6 +66,9 @@ func LintWith(ctx context.Context, o LintOptions) (unchecked problem.List, err e
 		if c.Score() != nil {
 			ps.AddErr(c.File(), m.check(ctx, c, plan))
 		}
+		if err := activities.CheckSinks(ctx, engine, c); err != nil {
+			ps.AddErr(c.File(), err)
+		}
 	}
 	return m.unchecked, ps.Scrubbed().Err()
 }
@@ -113,6 +116,9 @@ func lintProject(p *project.Project, further []string, proc *process, mux *conne
 		configs = append(configs, c)
 	}
 	ps.Add(connectors.SharedPaths(configs)...)
+	for _, c := range p.Contracts() {
+		ps.Add(e.LintSinks(c)...)
+	}
 	return e, configs, ps.Err()
 }
 

@@ -53,6 +53,7 @@ type process struct {
 	conns    *connectors.Engine
 	fleet    *fleet
 	connect  bool // this process runs connectors
+	sinks    *sinkRunners
 
 	bucketsMu sync.Mutex
 	buckets   []func() // guarded by bucketsMu: that connectors read; to be closed
@@ -118,7 +119,13 @@ func startProcess(ctx context.Context, o processOptions) (started *process, err 
 		cacheBytes, maintainBytes = o.project.Cache().Memory, o.project.Maintenance().Memory
 	}
 	cache := lakehouse.NewRecordCache(cacheBytes)
-	expectMemory(len(configs), len(o.project.Contracts()), cacheBytes, maintainBytes)
+	sinkCount := 0
+	for _, c := range o.project.Contracts() {
+		if o.worker {
+			sinkCount += len(c.Sinks())
+		}
+	}
+	expectMemory(len(configs), len(o.project.Contracts()), sinkCount, cacheBytes, maintainBytes)
 	contracts := map[string]*contract.Table{}
 	for _, c := range o.project.Contracts() {
 		contracts[c.Name()] = c
@@ -175,8 +182,13 @@ func (p *process) startWorker(ctx context.Context, queue string, cache *lakehous
 		Logger: p.log, Observe: p.observeTurn, TurnStarted: p.notify.turnStarted, Fault: faultPoint(),
 		Maintained: p.maintained, Busy: p.landings.busy,
 		MaintainMemory: p.project.Maintenance().Memory, OrphansEvery: p.project.Maintenance().OrphansEvery,
+		HoldScored: p.holdForSinks,
 	})
 	p.closers = append(p.closers, p.acts.Close)
+	if p.sinks, err = p.newSinks(ctx, p.project.Contracts()); err != nil {
+		return err
+	}
+	p.sinks.start()
 	p.worker = newWorker(p.temporal, queue, p.acts)
 	if err := p.worker.Start(); err != nil {
 		return fmt.Errorf("start worker: %w", err)
@@ -206,6 +218,7 @@ func (p *process) contracts() []*contract.Table { return p.gen.Load().project.Co
 func (p *process) observeTurn(s activities.Scored) {
 	p.metrics.turn(s)
 	p.live(s.Table).turn(s)
+	p.sinks.wake(s.Table)
 }
 
 // maintained is told of every step of maintenance. A commit that moves a landed table's
@@ -276,6 +289,9 @@ func (p *process) stop(ctx context.Context) error {
 	}
 	if p.worker != nil {
 		p.worker.Stop()
+	}
+	if p.sinks != nil {
+		p.sinks.close()
 	}
 	if p.tables != nil {
 		errs = append(errs, p.tables.settle(ctx))
