@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"regexp"
 	"sync"
 	"time"
 
@@ -152,8 +151,6 @@ func partial(err error, index *service.Indexer, n int) error {
 	}
 	return out
 }
-
-var userInfo = regexp.MustCompile(`://[^/@\s"']+@`)
 
 // masked takes what may be a password in a URL out of an error's text.
 func masked(err error) error {
