@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"runtime"
+	"slices"
 	"sync"
 	"time"
 
@@ -72,6 +74,11 @@ type Options struct {
 
 	MaintainMemory int64         // bytes for joining files; default 256 MiB
 	OrphansEvery   time.Duration // how often maintenance looks for orphans by itself; 0: never
+
+	// HoldScored returns the last version of a contract's scored table that its sinks are
+	// done with, lakehouse.NoHold when there is none to wait for: later commits are not
+	// cleaned up, nor their files vacuumed. May be nil.
+	HoldScored func(ctx context.Context, table string, scored *lakehouse.Table) (int64, error)
 }
 
 // Scored is what a range of landed versions became.
@@ -100,8 +107,9 @@ type Activities struct {
 	load  load
 	pacer *pacer
 
-	mu     sync.Mutex
-	states map[string]*state
+	mu        sync.Mutex
+	states    map[string]*state // guarded by mu
+	contracts []*contract.Table // guarded by mu
 }
 
 // New prepares the activities of one project.
@@ -139,6 +147,7 @@ func New(o Options) *Activities {
 	a := &Activities{o: o, mem: o.Allocator, states: map[string]*state{}}
 	a.load.now = o.Now
 	a.pacer = newPacer(func() bool { return a.load.busy() || o.Busy() })
+	a.contracts = o.Contracts
 	for _, c := range o.Contracts {
 		a.states[c.Name()] = &state{name: c.Name(), contract: c}
 	}
@@ -148,11 +157,13 @@ func New(o Options) *Activities {
 // Close ends the model processes that scoring started.
 func (a *Activities) Close() error {
 	a.mu.Lock()
-	defer a.mu.Unlock()
+	states := slices.Collect(maps.Values(a.states))
+	a.mu.Unlock()
 	var errs []error
-	for _, s := range a.states {
+	for _, s := range states {
 		s.mu.Lock()
 		errs = append(errs, s.closeScorer())
+		s.gone = true
 		s.mu.Unlock()
 	}
 	return errors.Join(errs...)

@@ -19,8 +19,14 @@ import (
 
 // CheckContract finds what is wrong with a contract's SQL.
 func CheckContract(ctx context.Context, engine *query.Engine, c *contract.Table) error {
-	_, err := quality.Compile(ctx, engine, c, workSchema(c, nil))
+	_, err := CompileContract(ctx, engine, c)
 	return err
+}
+
+// CompileContract compiles a contract's checks and features as turns run them. What is wrong
+// with the SQL are problems of its file.
+func CompileContract(ctx context.Context, engine *query.Engine, c *contract.Table) (*quality.Plan, error) {
+	return quality.Compile(ctx, engine, c, workSchema(c, nil))
 }
 
 // workSchema is what checks and features run over: the contract's columns, those

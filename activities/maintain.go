@@ -228,6 +228,10 @@ func (a *Activities) maintain(ctx context.Context, step string, in StepInput, do
 	if err == nil {
 		m.options, err = a.maintainOptions(ctx, s, in.Table)
 	}
+	if err == nil && in.Table == s.name+Suffix && a.o.HoldScored != nil && (step == StepClean || step == StepVacuum) {
+		// Sinks read files as they were added, so that others may join them meanwhile.
+		m.options.Hold, err = a.o.HoldScored(ctx, s.name, m.table)
+	}
 	if err == nil {
 		m.options.Progress = b.progress
 		done, err = do(ctx, m)

@@ -13,13 +13,12 @@ import (
 // model are quarantined; without, they make it fail as ErrTypePoison. It is
 // idempotent: a part that is done is reported as such.
 func (a *Activities) Recover(ctx context.Context, in RecoverInput) (RecoverResult, error) {
-	s, err := a.state(in.Table)
+	stop := heartbeats(ctx)
+	defer stop()
+	s, err := a.lock(in.Table)
 	if err != nil {
 		return RecoverResult{}, err
 	}
-	stop := heartbeats(ctx)
-	defer stop()
-	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := a.open(ctx, s); err != nil {
 		return RecoverResult{}, err

@@ -128,7 +128,10 @@ func (a *Activities) MoveAlias(ctx context.Context, in AliasInput) error {
 
 // contractsOf are the contracts that a candidate must fit.
 func (a *Activities) contractsOf(in Candidate) (out []*contract.Table, err error) {
-	for _, c := range a.o.Contracts {
+	a.mu.Lock()
+	contracts := a.contracts
+	a.mu.Unlock()
+	for _, c := range contracts {
 		if in.Table != "" && c.Name() != in.Table {
 			continue
 		}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/apache/arrow/go/v17/arrow"
@@ -28,7 +29,10 @@ type state struct {
 	name     string
 	contract *contract.Table
 
+	leave atomic.Bool // somebody waits for mu to put another state in this one's place
+
 	mu                         sync.Mutex // one turn of a table at a time in this process
+	gone                       bool       // another state is in its place, or none; see lock
 	landed, scored, quarantine *lakehouse.Table
 
 	plan     *quality.Plan

@@ -18,11 +18,10 @@ import (
 // reads the cursor and finds less or nothing to do, or finishes a range whose
 // quarantine commit is in.
 func (a *Activities) Turn(ctx context.Context, in TurnInput) (TurnResult, error) {
-	s, err := a.state(in.Table)
+	s, err := a.lock(in.Table)
 	if err != nil {
 		return TurnResult{}, err
 	}
-	s.mu.Lock()
 	defer s.mu.Unlock()
 	return a.turn(ctx, s, in)
 }
@@ -30,13 +29,12 @@ func (a *Activities) Turn(ctx context.Context, in TurnInput) (TurnResult, error)
 // CatchUp does turns until the backlog is small, with heartbeats, for at most
 // catchUpFor. Its result sums them up.
 func (a *Activities) CatchUp(ctx context.Context, in TurnInput) (sum TurnResult, err error) {
-	s, err := a.state(in.Table)
+	stop := heartbeats(ctx)
+	defer stop()
+	s, err := a.lock(in.Table)
 	if err != nil {
 		return sum, err
 	}
-	stop := heartbeats(ctx)
-	defer stop()
-	s.mu.Lock()
 	defer s.mu.Unlock()
 	deadline := a.o.Now().Add(catchUpFor)
 	for first := true; ; first = false {
@@ -60,7 +58,7 @@ func (a *Activities) CatchUp(ctx context.Context, in TurnInput) (sum TurnResult,
 		sum.Recovering += r.Recovering
 		sum.Warnings += r.Warnings
 		sum.Recover = append(sum.Recover, r.Recover...)
-		if r.BacklogVersions == 0 || len(sum.Recover) > 0 || a.o.Now().After(deadline) || ctx.Err() != nil {
+		if r.BacklogVersions == 0 || len(sum.Recover) > 0 || s.leave.Load() || a.o.Now().After(deadline) || ctx.Err() != nil {
 			return sum, nil
 		}
 	}

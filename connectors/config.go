@@ -1,6 +1,9 @@
 package connectors
 
 import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
@@ -20,8 +23,9 @@ type Config struct {
 	Table string // the contract its rows are checked against
 	Input string // the Benthos name of its input
 
-	root *yaml.Node
-	src  []byte
+	root     *yaml.Node
+	src      []byte
+	resolved *resolved // see Resolve; nil before
 }
 
 // ReadConfig reads a connector file far enough to know its table and input.
@@ -46,6 +50,7 @@ func ParseConfig(file string, src []byte) (*Config, error) {
 		return nil, problem.List{{File: file, Line: 1, Message: "a connector is a Benthos config: write `input:` and `output: {lakehouse: {table: …}}`"}}
 	}
 	c.root = doc.Content[0]
+	c.noteSecrets()
 
 	var ps problem.List
 	in, out := child(c.root, "input"), child(c.root, "output")
@@ -73,10 +78,17 @@ func ParseConfig(file string, src []byte) (*Config, error) {
 	return c, nil
 }
 
+// testsField holds unit tests in a connector's own file; they are no part of what runs.
+const testsField = "tests"
+
 // prepared returns the config that is run: every input wrapped so that its
 // messages carry positions.
 func (c *Config) prepared() (string, error) {
-	root := deepCopy(c.root)
+	if ps := c.Resolve(); ps != nil {
+		return "", ps
+	}
+	root := deepCopy(c.resolved.root)
+	remove(root, testsField)
 	wrapInput(c, child(root, "input"), c.hasProcessors())
 	out, err := yaml.Marshal(root)
 	if err != nil {
@@ -101,10 +113,16 @@ var nested = map[string]bool{"broker": true, "sequence": true}
 
 // replayed lists the inputs whose own replaying of rejected messages is
 // switched off, because the wrapper replays them under the positions they had.
-var replayed = map[string]bool{"file": true, "generate": true, "kafka_franz": true, "kafka": true, "nats_jetstream": true, "redis_streams": true, "aws_kinesis": true, postgresChanges: true}
+var replayed = map[string]bool{"file": true, "generate": true, "kafka_franz": true, "kafka": true, "mqtt": true, "nats_jetstream": true, "redis_streams": true, "aws_kinesis": true, postgresChanges: true}
 
 // unreplayed lists the inputs of ours that do not replay rejected messages themselves.
-var unreplayed = map[string]bool{httpPoll: true, sqlPoll: true}
+var unreplayed = map[string]bool{filesInput: true, httpPoll: true, sqlPoll: true}
+
+// replays says whether the wrapper is to hand rejected messages out again.
+func replays(kind string, conf *yaml.Node) bool {
+	// RabbitMQ would hand them out again at once, and again, while the store is down.
+	return replayed[kind] || unreplayed[kind] || kind == "amqp_0_9" && child(conf, "nack_reject_patterns") == nil
+}
 
 // singles lists the inputs of ours that hand over rows in blocks, unless processors
 // take them, which want one at a time; rowsSingle is the field that says so.
@@ -150,6 +168,11 @@ func wrapInput(c *Config, in *yaml.Node, processors bool) {
 	switch {
 	case kind == "file" && child(conf, "codec") == nil:
 		numberLines(conf, processors)
+	case kind == filesInput:
+		c.bindFiles(keyNode(in, kind), conf, processors)
+	case kind == "amqp_0_9" && conf != nil && conf.Kind == yaml.MappingNode && child(conf, "prefetch_count") == nil:
+		// With Benthos' 10, a batch would have ten messages.
+		setScalar(conf, "prefetch_count", amqpPrefetch, "!!int")
 	case (kind == "kafka_franz" || kind == "kafka" || kind == "aws_kinesis") && conf != nil && conf.Kind == yaml.MappingNode:
 		handOverBatches(conf)
 		if kind == "kafka_franz" && child(conf, "session_timeout") == nil {
@@ -161,7 +184,7 @@ func wrapInput(c *Config, in *yaml.Node, processors bool) {
 	*in = *mapping(sourceInput, mapping(
 		"connector", scalar(c.Name, "!!str"),
 		"kind", scalar(kind, "!!str"),
-		"replay", scalar(fmt.Sprint(replayed[kind] || unreplayed[kind]), "!!bool"),
+		"replay", scalar(fmt.Sprint(replays(kind, conf)), "!!bool"),
 		"processors", scalar(fmt.Sprint(processors), "!!bool"),
 		"input", &inner,
 	))
@@ -173,6 +196,9 @@ func wrapInput(c *Config, in *yaml.Node, processors bool) {
 		in.Content = append(in.Content, scalar("processors", "!!str"), own)
 	}
 }
+
+// amqpPrefetch is how many messages a broker hands over before the first is acked.
+const amqpPrefetch = "5000"
 
 // httpPath is where an http_server input takes requests.
 func httpPath(conf *yaml.Node) string {
@@ -255,6 +281,16 @@ func child(n *yaml.Node, key string) *yaml.Node {
 	return nil
 }
 
+// keyNode returns the node of a key that a mapping has.
+func keyNode(n *yaml.Node, key string) *yaml.Node {
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		if n.Content[i].Value == key {
+			return n.Content[i]
+		}
+	}
+	return nil
+}
+
 func scalar(v, tag string) *yaml.Node {
 	return &yaml.Node{Kind: yaml.ScalarNode, Tag: tag, Value: v}
 }
@@ -321,4 +357,24 @@ func yamlErrorLine(err error) int {
 		}
 	}
 	return 0
+}
+
+// Problem makes an error that is not of a certain field a problem of the file.
+func (c *Config) Problem(err error) problem.Problem {
+	return problem.Problem{File: c.File, Line: lineOf(child(c.root, "input"), c.root), Message: err.Error()}
+}
+
+// Same reports whether another config is the same file with the same content and the
+// same values from files and commands, so that running it instead would change nothing.
+func (c *Config) Same(other *Config) bool {
+	if c.Resolve() != nil || other.Resolve() != nil {
+		return false
+	}
+	return c.Name == other.Name && bytes.Equal(c.src, other.src) && c.resolved.sum == other.resolved.sum
+}
+
+// Sum tells the file's content apart from another's.
+func (c *Config) Sum() string {
+	sum := sha256.Sum256(c.src)
+	return hex.EncodeToString(sum[:8])
 }

@@ -35,7 +35,13 @@ func httpPollSpec() *service.ConfigSpec {
 			service.NewIntField("max_response_bytes").Description("A longer response is an error.").Default(32<<20).Advanced(),
 			str("rate_limit").Description("A rate limit resource that is asked before each request.").Default("").Advanced(),
 		).
-		Fields(pagedFields()...)
+		Fields(pagedFields()...).
+		LintRule(`root = match {
+  this.follow_link.or(false) && this.exists("next") => "follow_link is another way to name the next page than next; remove one of them",
+  this.follow_link.or(false) && this.cursor_param.or("") != "" => "cursor_param has no use with follow_link, where the header has the next page's whole address; remove it",
+  this.cursor_param.or("") != "" && !this.exists("next") => "cursor_param needs next, a mapping from a response to the cursor behind it",
+  this.start.or("") != "" && this.cursor_param.or("") == "" => "start needs cursor_param, the query parameter that it goes into",
+}`)
 }
 
 func newHTTPPoll(e *Engine) service.BatchInputConstructor {

@@ -51,7 +51,11 @@ func httpServerSpec() *service.ConfigSpec {
 			str("key_file").Description("TLS key, with an address of its own.").Default("").Advanced(),
 		).
 		Field(service.NewBoolField(rowsSingle).Description("Set by Tidemill itself.").Default(false).Advanced()).
-		Fields(resumeFields()...)
+		Fields(resumeFields()...).
+		LintRule(`root = match {
+  this.auth.hmac.header.or("") != "" && this.auth.hmac.secrets.or([]).length() == 0 => "auth.hmac has no secrets; name at least one",
+  this.auth.hmac.secrets.or([]).length() > 0 && this.auth.hmac.header.or("") == "" => "auth.hmac has no header; name the one that has the signature, such as X-Hub-Signature-256",
+}`)
 }
 
 func httpAuthField() *service.ConfigField {

@@ -303,18 +303,29 @@ func TestHTTPOwnAddress(t *testing.T) {
 	}
 }
 
+// TestHTTPRateLimit: a resource of the connector's own file limits requests.
+func TestHTTPRateLimit(t *testing.T) {
+	r := start(t, newLake(t, mem.New(), eventsContract), "rate_limit_resources: [{label: one, local: {count: 1, interval: 1h}}]\ninput:\n  http_server: {path: /events, rate_limit: one}\n"+httpOut)
+	if got := r.send(t, `{"id":1}`); !strings.HasPrefix(got, "200 ") {
+		t.Fatal(got)
+	}
+	if got := r.send(t, `{"id":2}`); !strings.HasPrefix(got, "429 too many requests") {
+		t.Fatal(got)
+	}
+}
+
 // TestHTTPConfigProblems: what is wrong is told before anything runs, all at once.
 func TestHTTPConfigProblems(t *testing.T) {
 	e, err := New(Options{Tables: newLake(t, mem.New(), eventsContract), Mux: NewMux()})
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := ParseConfig("connectors/in.yaml", []byte("input:\n  http_server: {path: events, csv_delimiter: ab, rate_limit: none, auth: {tokens: [''], hmac: {secrets: [x]}}}\n"+httpOut))
+	c, err := ParseConfig("connectors/in.yaml", []byte("input:\n  http_server: {path: events, csv_delimiter: ab, rate_limit: none, auth: {tokens: ['']}}\n"+httpOut))
 	if err != nil {
 		t.Fatal(err)
 	}
 	err = e.Run(t.Context(), c, time.Second)
-	for _, want := range []string{"connectors/in.yaml: input: ", "path: \"events\" must begin with a slash", "csv_delimiter: ", "rate_limit: there is no rate limit resource", "auth.tokens[0]: is empty", "auth.hmac.header: missing"} {
+	for _, want := range []string{"connectors/in.yaml: input: ", "path: \"events\" must begin with a slash", "csv_delimiter: ", "rate_limit: there is no rate limit resource", "auth.tokens[0]: is empty"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("no %q in: %v", want, err)
 		}

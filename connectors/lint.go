@@ -1,6 +1,7 @@
 package connectors
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"regexp"
@@ -10,7 +11,9 @@ import (
 
 	"github.com/redpanda-data/benthos/v4/public/service"
 
+	"github.com/tidemill/tidemill/connectors/sqlpoll"
 	"github.com/tidemill/tidemill/internal/problem"
+	"github.com/tidemill/tidemill/internal/secret"
 )
 
 // Lint checks a connector against everything that can be known without
@@ -19,7 +22,9 @@ import (
 // are. The result lists every problem at once; nil means there is none.
 func (e *Engine) Lint(c *Config, tables []string) problem.List {
 	var ps problem.List
-	lints, err := e.env.FullConfigSchema("", "").NewStreamConfigLinter().SetSkipEnvVarCheck(true).LintYAML(c.src)
+	// Benthos would take a reference for a variable of that name.
+	src := secret.Reference.ReplaceAllLiteral(c.lintable(), []byte("x"))
+	lints, err := e.env.FullConfigSchema("", "").NewStreamConfigLinter().SetSkipEnvVarCheck(true).LintYAML(src)
 	if err != nil {
 		ps.Addf(c.File, yamlErrorLine(err), "", "%v", err)
 	}
@@ -27,8 +32,11 @@ func (e *Engine) Lint(c *Config, tables []string) problem.List {
 		ps.Add(problem.Problem{File: c.File, Line: l.Line, Column: l.Column, Field: fieldAt(c.root, l.Line), Message: lintMessage(l)})
 	}
 	ps.Add(missingEnv(c)...)
+	ps.Add(c.Resolve()...)
 	ps.Add(deliveryProblems(c)...)
+	ps.Add(filesProblems(c)...)
 	ps.Add(postgresProblems(c)...)
+	ps.Add(polledTwice(c)...)
 	if lake := child(child(c.root, "output"), "lakehouse"); lake != nil {
 		known := false
 		for _, t := range tables {
@@ -43,6 +51,30 @@ func (e *Engine) Lint(c *Config, tables []string) problem.List {
 		}
 	}
 	return ps
+}
+
+// lintable is the file without its unit tests, whose format is ours; lines keep their numbers.
+func (c *Config) lintable() []byte {
+	from, to := 0, 0
+	for i := 0; i+1 < len(c.root.Content); i += 2 {
+		switch key := c.root.Content[i]; {
+		case key.Value == testsField:
+			from = key.Line
+		case from > 0 && to == 0:
+			to = key.Line
+		}
+	}
+	if from == 0 || c.root.Style&yaml.FlowStyle != 0 {
+		return c.src
+	}
+	lines := bytes.SplitAfter(c.src, []byte{'\n'})
+	if to == 0 {
+		to = len(lines) + 1
+	}
+	for i := from - 1; i < to-1; i++ {
+		lines[i] = []byte{'\n'}
+	}
+	return bytes.Join(lines, nil)
 }
 
 func lintMessage(l service.Lint) string {
@@ -67,7 +99,7 @@ var envVar = regexp.MustCompile(`\$\{([A-Za-z_][A-Za-z0-9_]*)\}`)
 // missingEnv finds variables without a default that the environment lacks;
 // Benthos would silently put nothing in their place.
 func missingEnv(c *Config) (ps problem.List) {
-	for i, line := range strings.Split(string(c.src), "\n") {
+	for i, line := range strings.Split(string(c.lintable()), "\n") {
 		if t := strings.TrimSpace(line); strings.HasPrefix(t, "#") {
 			continue
 		}
@@ -92,6 +124,7 @@ func deliveryProblems(c *Config) (ps problem.List) {
 	if p := child(child(c.root, "output"), "processors"); p != nil && len(p.Content) > 0 {
 		ps.Addf(c.File, p.Line, "output.processors", "run after batches are formed and would hide where rows came from; move them to pipeline.processors")
 	}
+	walk(child(c.root, "input"), func(key, value *yaml.Node) { ps.Add(ackProblems(c, key, value)...) })
 	for _, at := range []string{"pipeline", "input"} {
 		walk(child(c.root, at), func(key, value *yaml.Node) {
 			switch key.Value {
@@ -101,6 +134,53 @@ func deliveryProblems(c *Config) (ps problem.List) {
 				ps.Addf(c.File, key.Line, at+".processors.archive", "joins messages and loses all but one source position; remove it: the lakehouse output forms batches by itself")
 			}
 		})
+	}
+	return ps
+}
+
+// polledTwice finds inputs of one connector whose rows would be counted as those of one
+// source: the second's would be taken for the first's, and dropped.
+func polledTwice(c *Config) (ps problem.List) {
+	seen := map[string]bool{}
+	walk(child(c.root, "input"), func(key, value *yaml.Node) {
+		var source string
+		switch key.Value {
+		case httpPoll:
+			if u := child(value, "url"); u != nil {
+				source, _, _ = strings.Cut(u.Value, "?")
+			}
+		case sqlPoll:
+			source = sqlpoll.QueryPartition
+			if t := child(value, "table"); t != nil && t.Value != "" {
+				source = t.Value
+			}
+		default:
+			return
+		}
+		if source = key.Value + " " + source; seen[source] {
+			ps.Addf(c.File, key.Line, "input."+key.Value, "reads from where another input of this connector reads from, and their rows could not be told apart; put it into a connector of its own")
+		}
+		seen[source] = true
+	})
+	return ps
+}
+
+// ackProblems finds inputs that are told to ack what has not landed, or that have no
+// session in which a broker could keep messages for them.
+func ackProblems(c *Config, key, value *yaml.Node) (ps problem.List) {
+	isTrue := func(field string) (*yaml.Node, bool) {
+		n := child(value, field)
+		return n, n != nil && n.Value == "true"
+	}
+	switch key.Value {
+	case "amqp_0_9":
+		if n, ok := isTrue("auto_ack"); ok {
+			ps.Addf(c.File, n.Line, "input.amqp_0_9.auto_ack", "acks messages before their rows are committed, so a crash would lose them; remove it")
+		}
+	case "mqtt":
+		if _, clean := isTrue("clean_session"); child(value, "client_id") == nil && !clean && value.Kind == yaml.MappingNode {
+			ps.Addf(c.File, key.Line, "input.mqtt.client_id", "missing; the broker keeps messages for a session by this name while the process is down, so give it one that stays the same (or write clean_session: true, and lose them)")
+		}
 	}
 	return ps
 }
@@ -126,6 +206,17 @@ func SharedPaths(configs []*Config) (ps problem.List) {
 		})
 	}
 	return ps
+}
+
+// HTTPPaths are the paths that a connector's inputs register with the process's own
+// HTTP server.
+func HTTPPaths(c *Config) (paths []string) {
+	walk(child(c.root, "input"), func(key, value *yaml.Node) {
+		if key.Value == "http_server" && child(value, "address") == nil {
+			paths = append(paths, httpPath(value))
+		}
+	})
+	return paths
 }
 
 func walk(n *yaml.Node, fn func(key, value *yaml.Node)) {

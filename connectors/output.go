@@ -17,6 +17,7 @@ import (
 	"github.com/tidemill/tidemill/connectors/position"
 	"github.com/tidemill/tidemill/contract"
 	"github.com/tidemill/tidemill/internal/batch"
+	"github.com/tidemill/tidemill/internal/secret"
 	"github.com/tidemill/tidemill/lakehouse"
 	"github.com/tidemill/tidemill/lakehouse/quarantine"
 )
@@ -61,6 +62,7 @@ type Landing struct {
 
 // Outcome counts the rows of one write to the output.
 type Outcome struct {
+	Connector          string // whose rows they are
 	Landed, Duplicates int64
 	Quarantined        map[string]int64 // by rule
 	Extra              map[string]int64 // with on_new_field: add: rows with a value, by column that the contract does not know
@@ -147,6 +149,9 @@ func (o *output) WriteBatch(ctx context.Context, msgs service.MessageBatch) erro
 	start := time.Now()
 	l := o.landing
 	out := Outcome{Quarantined: map[string]int64{}}
+	if st, ok := positionOf(msgs[0]); ok {
+		out.Connector = connectorOf(st.Partition)
+	}
 	for len(msgs) > 0 {
 		from := time.Now()
 		part, n, again, err := o.decodeNow(ctx, msgs)
@@ -209,7 +214,7 @@ type count struct {
 func (d decoded) elsewhere(other *lakehouse.Appender, runs []batch.Run) batch.Claims {
 	out := batch.Claims{}
 	for _, r := range runs {
-		if _, ok := out[r.Partition]; ok {
+		if _, ok := out[r.Partition]; ok || batch.Identified(r.Partition) {
 			continue
 		}
 		s := other.Claims(r.Partition)
@@ -243,6 +248,7 @@ func (o *output) decode(dec *decode.Decoder, msgs service.MessageBatch) (d decod
 		by   *stamped
 	}
 	reached := map[string]reach{} // by partition
+	byID := o.byMessageID()
 	for _, m := range msgs {
 		data, err := m.AsBytes()
 		if err != nil {
@@ -255,30 +261,42 @@ func (o *output) decode(dec *decode.Decoder, msgs service.MessageBatch) (d decod
 		// A message that comes again cannot be told from one of many rows once both are
 		// in a record; in the next one it is compared with what has landed. (What a
 		// processor made of one message still has its very stamp.)
-		if r, ok := reached[st.Partition]; ok && st.Offset <= r.last && st != r.by {
+		at := st.at(byID)
+		if r, ok := reached[at.Partition]; ok && at.Offset <= r.last && st != r.by {
 			break
 		}
 		rowsBefore, badBefore := dec.Rows(), dec.Bad()
 		c := count{to: st.counter}
-		if err := m.GetError(); err != nil {
+		if b := st.bad; b != nil {
 			failed = append(failed, decode.BadRow{
-				Partition: st.Partition, Offset: st.Offset, Void: st.Void, Raw: data, Class: quarantine.ClassDecode, Rule: "processor_failed",
-				Message: "a processor of the connector failed: " + err.Error(),
+				Partition: st.Partition, Offset: st.Offset, Raw: b.raw, Class: quarantine.ClassDecode, Rule: b.rule, Message: b.message,
 			})
 			c.bad = 1
-		} else if err := dec.Message(data, decode.Position{Partition: st.Partition, First: st.Offset, PerRow: st.PerRow, Void: st.Void}); err != nil {
+		} else if err := m.GetError(); err != nil {
+			if registryAway(err) {
+				return d, 0, fmt.Errorf("a processor of the connector failed, and will be asked again: %w", err)
+			}
+			if st.raw != nil {
+				data = st.raw
+			}
+			failed = append(failed, decode.BadRow{
+				Partition: at.Partition, Offset: at.Offset, Void: at.Void, Raw: data, Class: quarantine.ClassDecode, Rule: "processor_failed",
+				Message: "a processor of the connector failed: " + secret.Scrub(err.Error()),
+			})
+			c.bad = 1
+		} else if err := dec.Message(data, decode.Position{Partition: at.Partition, First: at.Offset, PerRow: at.PerRow, Void: at.Void}); err != nil {
 			break // the record is full
 		}
 		c.rows = int64(dec.Rows() - rowsBefore)
 		c.bad += int64(dec.Bad() - badBefore)
-		last := st.Last()
-		if st.PerRow {
-			last = max(last, st.Offset+c.rows+c.bad-1)
+		last := at.Last()
+		if at.PerRow {
+			last = max(last, at.Offset+c.rows+c.bad-1)
 		}
 		if c.to != nil {
 			d.counts = append(d.counts, c)
 		}
-		reached[st.Partition] = reach{last, st}
+		reached[at.Partition] = reach{last, st}
 		if st.settled != nil {
 			d.settled[st.Partition] = st.settled
 		}
@@ -333,6 +351,12 @@ func (o *output) land(ctx context.Context, d decoded, out *Outcome) error {
 	if err != nil {
 		return err
 	}
+	all := rec
+	rec, runs, err = o.withoutQuarantined(ctx, all, runs)
+	all.Release()
+	if err != nil {
+		return err
+	}
 	defer rec.Release()
 	out.Duplicates += d.rec.NumRows() - rec.NumRows()
 	if rec.NumRows() == 0 {
@@ -365,8 +389,12 @@ func (o *output) quarantineRows(ctx context.Context, d decoded, out *Outcome) er
 	for p, s := range known {
 		known[p] = s.AddSet(l.Quarantine.Claims(p))
 	}
+	repeated, err := o.repeated(ctx, d.bad)
+	if err != nil {
+		return fmt.Errorf("quarantine rows of %s: %w", o.table, err)
+	}
 	for i, b := range d.bad {
-		if known.Overlaps(at[i : i+1]) {
+		if known.Overlaps(at[i:i+1]) || repeated[i] {
 			out.Duplicates++
 			continue
 		}

@@ -164,7 +164,7 @@ func (o *orders) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			items = append(items, map[string]any{"id": id})
 		}
 	}
-	_ = json.NewEncoder(w).Encode(map[string]any{"orders": items, "last": after + len(items)})
+	_ = json.NewEncoder(w).Encode(map[string]any{"orders": items, "last": after + len(items)}) //nolint:errchkjson // maps of numbers and texts
 }
 
 func (o *orders) add(n int) {
@@ -261,6 +261,45 @@ func TestHTTPPollProblems(t *testing.T) {
 	for _, want := range []string{"connectors/in.yaml: input: ", "url: must be an http or https address", "retry_min: "} {
 		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "planted") {
 			t.Errorf("no %q in: %v", want, err)
+		}
+	}
+}
+
+// TestSourcesLint: combinations of fields that cannot work are told by lint, with their line.
+func TestSourcesLint(t *testing.T) {
+	e, err := New(Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for conf, want := range map[string]string{
+		"sql_poll: {driver: pgx, dsn: x, cursor: [id]}":                                                    "name a table",
+		"sql_poll: {driver: pgx, dsn: x, table: a, query: b, cursor: [id]}":                                "not both",
+		"sql_poll: {driver: pgx, dsn: x, table: a, cursor: []}":                                            "cursor names no column",
+		"sql_poll: {driver: pgx, dsn: x, table: a}":                                                        "cursor names no column",
+		"sql_poll: {driver: db2, dsn: x, table: a, cursor: [id]}":                                          "db2",
+		"sql_poll: {driver: pgx, dsn: x, table: a, cursor: [a, b]}":                                        "",
+		"http_poll: {url: 'http://a', next: 'root = this.', cursor_param: x}":                              "correct the mapping",
+		"http_poll: {url: 'http://a', next: 'root = this.x', follow_link: true}":                           "remove one of them",
+		"http_poll: {url: 'http://a', cursor_param: x}":                                                    "needs next",
+		"http_poll: {url: 'http://a', start: x}":                                                           "start needs cursor_param",
+		"http_poll: {url: 'http://a'}":                                                                     "",
+		"http_poll: {url: 'http://a', follow_link: true}":                                                  "",
+		"broker: {inputs: [{http_poll: {url: 'http://a/x?r=eu'}}, {http_poll: {url: 'http://a/x?r=us'}}]}": "a connector of its own",
+		"broker: {inputs: [{sql_poll: {driver: pgx, dsn: x, query: a, cursor: [id]}}, {sql_poll: {driver: pgx, dsn: y, query: b, cursor: [id]}}]}": "a connector of its own",
+		"broker: {inputs: [{sql_poll: {driver: pgx, dsn: x, table: a, cursor: [id]}}, {sql_poll: {driver: pgx, dsn: x, table: b, cursor: [id]}}]}": "",
+		"http_server: {auth: {hmac: {secrets: [x]}}}":   "no header",
+		"http_server: {auth: {hmac: {header: x}}}":      "no secrets",
+		"http_server: {sync_response: {status: '200'}}": "sync_response",
+		"http_server: {}": "",
+		"http_server: {auth: {tokens: [x], hmac: {header: x, secrets: [x], signed: '{body}'}}}": "",
+	} {
+		c, err := ParseConfig("connectors/in.yaml", []byte("input:\n  "+conf+"\noutput: {lakehouse: {table: t}}\n"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		ps := e.Lint(c, []string{"t"})
+		if want == "" && len(ps) > 0 || want != "" && (len(ps) != 1 || ps[0].Line != 2 || !strings.Contains(ps[0].Message, want)) {
+			t.Errorf("%s: %v, want %q", conf, ps, want)
 		}
 	}
 }

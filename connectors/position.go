@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strconv"
+	"strings"
 	"sync"
 
 	"github.com/redpanda-data/benthos/v4/public/service"
@@ -16,6 +17,12 @@ import (
 
 // Position says where in its source a message stands.
 type Position = position.Position
+
+// connectorOf is the connector that a source partition is of: its name begins all of them.
+func connectorOf(partition string) string {
+	name, _, _ := strings.Cut(strings.TrimLeft(partition, "~#"), "/")
+	return name
+}
 
 // A Positioner finds the position of the messages of one kind of input. It is
 // called for every message in the order in which the input hands them over,
@@ -106,6 +113,7 @@ func metaInt(m *service.Message, name string) (int64, bool) {
 type (
 	positionKey struct{}
 	countKey    struct{}
+	unreadKey   struct{}
 )
 
 // counter is told of a message's rows when they are durable.
@@ -114,9 +122,18 @@ type counter interface{ Count(rows, quarantined int64) }
 // stamped is what travels with a message from the wrapped input to the output.
 type stamped struct {
 	Position
+	id      string           // partition of its own, by its publisher's id; usually ""
 	settled position.Settler // nil: nobody says
 	cursor  lakehouse.Cursor // the last one that the partition had, up to this message
 	counter counter          // may be nil
+	bad     *unread          // instead of a row: the input could not read it
+	raw     []byte           // as the source had it, where processors come; nil: nobody has its bytes
+}
+
+// unread is a part of a source that gives no row, as it goes to quarantine.
+type unread struct {
+	rule, message string
+	raw           []byte
 }
 
 // positionMeta is the metadata that has the position of a message on its way
@@ -166,6 +183,8 @@ type tracker struct {
 	highest int64      // highest offset handed over; meaningless before the first
 	begun   bool
 	settled batch.Intervals
+	end     int64 // where the partition ends, when ended
+	ended   bool
 }
 
 type delivery struct {
@@ -223,10 +242,22 @@ func (t *tracker) ack(first int64) {
 	}
 }
 
+// close notes that the partition has no offsets from end on. That is so whatever
+// becomes of those before it, so the commit that holds the last ones can say it.
+func (t *tracker) close(end int64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.end, t.ended = end, true
+}
+
 // Settled returns the spans of offsets that are done with for good: every
-// message in them was acked.
+// message in them was acked, or there is none.
 func (t *tracker) Settled() batch.Intervals {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return append(batch.Intervals(nil), t.settled...)
+	s := append(batch.Intervals(nil), t.settled...)
+	if t.ended {
+		s = s.Add(batch.Interval{First: t.end, Last: batch.EndOffset})
+	}
+	return s
 }

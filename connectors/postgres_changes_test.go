@@ -118,12 +118,12 @@ func waitRows(t *testing.T, store objstore.Store, table string, n int) {
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		if have, ok := rowsIn(t, store, table); ok && have >= n {
+		if have, ok := rowsOf(t, store, table); ok && have >= n {
 			return
 		}
 		select {
 		case <-deadline.C:
-			have, _ := rowsIn(t, store, table)
+			have, _ := rowsOf(t, store, table)
 			t.Fatalf("%s has %d rows, want %d", table, have, n)
 		case <-tick.C:
 		}

@@ -19,6 +19,7 @@ import (
 	"github.com/apache/arrow/go/v17/arrow"
 	"github.com/apache/arrow/go/v17/arrow/array"
 
+	"github.com/tidemill/tidemill/connectors/files"
 	"github.com/tidemill/tidemill/contract"
 	"github.com/tidemill/tidemill/internal/batch"
 	"github.com/tidemill/tidemill/lakehouse"
@@ -39,7 +40,8 @@ type lake struct {
 	tb       testing.TB
 	store    objstore.Store
 	contract *contract.Table
-	fault    func(point string) // nil: none
+	fault    func(point string)                              // nil: none
+	open     func(context.Context, S3) (files.Bucket, error) // buckets of the input files
 
 	mu      sync.Mutex
 	landing *Landing
@@ -74,9 +76,10 @@ func (l *lake) Landing(ctx context.Context, table string) (*Landing, error) {
 	if err != nil {
 		return nil, err
 	}
+	byKey, byRaw := Dedupe(l.contract)
 	l.landing = &Landing{
 		Contract: l.contract, Table: landed,
-		Landed: lakehouse.NewAppender(landed, lakehouse.AppenderOptions{Fault: l.fault}), Quarantine: lakehouse.NewAppender(bad, lakehouse.AppenderOptions{Fault: l.fault}),
+		Landed: lakehouse.NewAppender(landed, lakehouse.AppenderOptions{Fault: l.fault, Dedupe: byKey}), Quarantine: lakehouse.NewAppender(bad, lakehouse.AppenderOptions{Fault: l.fault, Dedupe: byRaw}),
 		Fault: l.fault,
 		Committed: func(lakehouse.Appended) {
 			l.mu.Lock()
@@ -107,7 +110,7 @@ func (l *lake) Landing(ctx context.Context, table string) (*Landing, error) {
 // run runs a connector until its input ends.
 func (l *lake) run(conf string) {
 	l.tb.Helper()
-	e, err := New(Options{Tables: l})
+	e, err := New(Options{Tables: l, OpenBucket: l.open})
 	if err != nil {
 		l.tb.Fatal(err)
 	}
@@ -399,8 +402,8 @@ func TestHTTP(t *testing.T) {
 	equal(t, "quarantined", rows(t, store, "events_quarantine", "rule"), []string{"wrong_type"})
 }
 
-// rowsIn counts the rows of a table; there is none at first.
-func rowsIn(tb testing.TB, store objstore.Store, table string) (int, bool) {
+// rowsOf counts the rows of a table; there is none at first.
+func rowsOf(tb testing.TB, store objstore.Store, table string) (int, bool) {
 	tb.Helper()
 	t, err := lakehouse.Open(context.Background(), store, table)
 	if err != nil {

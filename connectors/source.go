@@ -40,15 +40,18 @@ type source struct {
 	run       string                      // partition of messages without a position
 	next      int64
 	connector string
+	kind      string
+	begins    func(connector string) // may be nil
 
 	processors bool // there are some between the input and the output
 }
 
-func newSource(conf *service.ParsedConfig, _ *service.Resources) (service.BatchInput, error) {
+func (e *Engine) newSource(conf *service.ParsedConfig, _ *service.Resources) (service.BatchInput, error) {
 	s, replay, err := openSource(conf)
 	if err != nil {
 		return nil, err
 	}
+	s.begins = e.begins
 	if replay {
 		return service.AutoRetryNacksBatched(s), nil
 	}
@@ -82,7 +85,7 @@ func openSource(conf *service.ParsedConfig) (s *source, replay bool, err error) 
 		trackers:  map[string]*tracker{},
 		cursors:   map[string]lakehouse.Cursor{},
 		names:     map[string]string{},
-		connector: connector, processors: processors,
+		connector: connector, kind: kind, processors: processors,
 		run: fmt.Sprintf("~%s/%s/%s", connector, kind, strconv.FormatInt(time.Now().UnixNano(), 36)),
 	}
 	if p, ok := positioners[kind]; ok {
@@ -91,7 +94,12 @@ func openSource(conf *service.ParsedConfig) (s *source, replay bool, err error) 
 	return s, replay, nil
 }
 
-func (s *source) Connect(context.Context) error { return nil }
+func (s *source) Connect(context.Context) error {
+	if s.begins != nil {
+		s.begins(s.connector)
+	}
+	return nil
+}
 
 // ReadBatch is called from one goroutine, so the order of positions is the
 // order in which the source handed them over.
@@ -113,13 +121,26 @@ func (s *source) ReadBatch(ctx context.Context) (service.MessageBatch, service.A
 			p = Position{Partition: s.run, Offset: s.next}
 			s.next++
 		}
-		st := &stamped{Position: p, settled: p.Settler, cursor: s.cursor(p)}
+		st := &stamped{Position: p, id: messageID(s.connector, s.kind, m), settled: p.Settler, cursor: s.cursor(p)}
 		st.counter, _ = m.Context().Value(countKey{}).(counter)
 		if p.Settler == nil && !batch.Keyed(p.Partition) {
 			t := s.tracker(p)
 			st.settled = t
 			acks = append(acks, t.deliver(p.Offset-p.Void, p.Last()))
+			if p.End {
+				// Messages have it still; there may be more partitions than memory for them.
+				t.close(p.Last() + 1)
+				delete(s.trackers, p.Partition)
+				delete(s.names, strings.TrimPrefix(p.Partition, s.connector+"/"))
+			}
 		}
+		if s.processors && m.HasBytes() {
+			// What a processor fails on, it may have changed already.
+			if st.raw, err = m.AsBytes(); err != nil {
+				return nil, nil, fmt.Errorf("message bytes: %w", err)
+			}
+		}
+		st.bad, _ = m.Context().Value(unreadKey{}).(*unread)
 		durable = durable || batch.Durable(p.Partition)
 		msgs[i] = withPosition(m, st, s.processors)
 	}

@@ -30,7 +30,12 @@ func sqlPollSpec() *service.ConfigSpec {
 			dur("settle").Description("How long after a value was seen rows up to it are read: at least as long as the longest transaction that writes rows, or rows that are committed late are passed over.").Default("0s"),
 			dur("timeout").Description("Of one query.").Default("1m").Advanced(),
 		).
-		Fields(pagedFields()...)
+		Fields(pagedFields()...).
+		LintRule(`root = match {
+  this.table.or("") == "" && this.query.or("") == "" => "name a table, or give a query",
+  this.table.or("") != "" && this.query.or("") != "" => "name a table or give a query, and not both",
+  this.cursor.or([]).length() == 0 => "cursor names no column; name those that together are unique and grow, such as [id]",
+}`)
 }
 
 func newSQLPoll(e *Engine) service.BatchInputConstructor {

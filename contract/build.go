@@ -40,9 +40,11 @@ func build(root *strictyaml.Node, ps *problem.List) *Table {
 	b.partitions()
 	b.clusterBy()
 	b.retention()
+	b.dedupe()
 	b.features()
 	b.checks()
 	b.score()
+	b.sinks()
 	if len(*ps) > 0 {
 		return nil
 	}

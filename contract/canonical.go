@@ -17,6 +17,7 @@ type canonical struct {
 	Table       string            `json:"table"`
 	Columns     []canonicalColumn `json:"columns"`
 	Key         []string          `json:"key,omitempty"`
+	Dedupe      *canonicalDedupe  `json:"dedupe,omitempty"`
 	EventTime   string            `json:"event_time,omitempty"`
 	PartitionBy []string          `json:"partition_by,omitempty"`
 	ClusterBy   []string          `json:"cluster_by,omitempty"`
@@ -96,7 +97,7 @@ func marshal(v any) ([]byte, error) {
 
 func (t *Table) canonical() canonical {
 	c := canonical{
-		Table: t.name, Key: t.key, EventTime: t.eventTime, ClusterBy: t.clusterBy,
+		Table: t.name, Key: t.key, Dedupe: t.canonicalDedupe(), EventTime: t.eventTime, ClusterBy: t.clusterBy,
 		OnNewField: t.onNewField, Features: t.features,
 	}
 	for _, p := range t.partitions {

@@ -14,25 +14,11 @@ func Parse(file string, src []byte) (*Table, error) {
 		return nil, ps.Err()
 	}
 	tableSpec.Check(root, &ps)
-	refuseUnsupported(root, &ps)
 	t := build(root, &ps)
 	if err := ps.Err(); err != nil {
 		return nil, err
 	}
 	return t, nil
-}
-
-// refuseUnsupported reports fields that are part of the format but not run by
-// this version: taking them in silence would drop what their writer relies on.
-func refuseUnsupported(root *strictyaml.Node, ps *problem.List) {
-	unsupported := map[string]string{
-		"sinks": "sinks are not supported in this version; remove them",
-	}
-	for _, e := range root.Entries {
-		if text := unsupported[e.Key]; text != "" {
-			ps.Add(problem.Problem{File: root.File, Line: e.Line, Column: e.Column, Field: e.Key, Message: text})
-		}
-	}
 }
 
 // Load reads the contract in a file. Beside a [problem.List] it returns what

@@ -76,7 +76,7 @@ func TestSchemaRefuses(t *testing.T) {
 	for _, lines := range []string{
 		"check: []", "key: id", "key: []", "on_new_field: ignored", "checks: [{name: a}]", "checks: [{name: a, expr: b, freshness: 1m}]",
 		"checks: [{name: a, freshness: 30}]", "score: {model: fraud, output: {s: p}}", "score: {model: fraud@3, output: {_s: p}}",
-		"score: {model: fraud@3}", "sinks: [{name: a}]", "event_time: 2024", "retention: 30", "retention: 3 months",
+		"score: {model: fraud@3}", "sinks: [{name: a}]", "event_time: 2024", "retention: 30", "retention: 3 months", "dedupe: {}", "dedupe: {window: 5}", "dedupe: {window: 1h, by: id}", "dedupe: {window: 1h, max_keys: 1}",
 		"partition_by: [month(ts)]", "partition_by: date(ts)", "cluster_by: ts",
 	} {
 		if len(validate(t, s, []byte(with(lines)))) == 0 {

@@ -40,7 +40,8 @@ var tableSpec = strictyaml.Spec{
 		{Name: "columns", Required: true, Spec: strictyaml.Spec{
 			Kind: strictyaml.List, MinItems: 1, Of: &columnSpec,
 			Doc: "The columns of the landed table, in order"}},
-		{Name: "key", Spec: columnRefs("The required columns whose values tell rows apart; they find repeated rows of sources that have no positions")},
+		{Name: "key", Spec: columnRefs("The required columns whose values tell rows apart; they with dedupe, they find repeated rows of sources that have no positions")},
+		{Name: "dedupe", Spec: dedupeSpec},
 		{Name: "event_time", Spec: columnRef("The timestamp column that says when a row happened")},
 		{Name: "partition_by", Spec: strictyaml.Spec{
 			Kind: strictyaml.List, MinItems: 1, Of: &partitionSpec,
@@ -61,7 +62,7 @@ var tableSpec = strictyaml.Spec{
 		{Name: "score", Spec: scoreSpec},
 		{Name: "sinks", Spec: strictyaml.Spec{
 			Kind: strictyaml.List, MinItems: 1, Of: &sinkSpec,
-			Doc: "Where scored rows are sent on to; not supported in this version"}},
+			Doc: "Where scored rows are sent on to"}},
 	},
 }
 
@@ -123,15 +124,6 @@ var scoreSpec = strictyaml.Spec{
 		{Name: "isolation", Spec: strictyaml.Spec{
 			Kind: strictyaml.Text, Enum: []string{string(IsolationProcess), string(IsolationNone)}, Default: string(IsolationProcess),
 			Doc: "Where the model runs: in a child process that may crash without harm, or, for models you trust, in the worker itself"}},
-	},
-}
-
-var sinkSpec = strictyaml.Spec{
-	Kind: strictyaml.Object,
-	Fields: []strictyaml.Field{
-		{Name: "name", Required: true, Spec: columnRef("The sink's name")},
-		{Name: "where", Spec: strictyaml.Spec{Kind: strictyaml.Text, Doc: "A SQL boolean expression: the rows to send"}},
-		{Name: "output", Required: true, Spec: strictyaml.Spec{Kind: strictyaml.Map, MinItems: 1, Of: &strictyaml.Spec{Kind: strictyaml.Any}, Doc: "A Benthos output"}},
 	},
 }
 

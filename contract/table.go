@@ -18,6 +18,7 @@ type Table struct {
 	name         string
 	columns      []Column
 	key          []string
+	dedupe       *Dedupe
 	eventTime    string
 	partitions   []partition
 	clusterBy    []string // as the file has it; nil: the default
@@ -27,6 +28,7 @@ type Table struct {
 	features     string
 	featuresLine int
 	score        *Score
+	sinks        []Sink
 
 	schema  *arrow.Schema
 	json    []byte
@@ -207,7 +209,7 @@ func (t *Table) Score() *Score {
 
 // Version is "sha256:" and the first 16 hex digits of the hash of [Table.JSON].
 // Comments, layout, quoting, the order of fields and defaults that are spelled
-// out do not change it.
+// out do not change it, nor do sinks: they change no row.
 func (t *Table) Version() string { return t.version }
 
 // ArrowSchema holds the contract's columns in order, without system columns.
@@ -215,7 +217,8 @@ func (t *Table) Version() string { return t.version }
 func (t *Table) ArrowSchema() *arrow.Schema { return t.schema }
 
 // JSON is the contract's canonical form: fields in a fixed order, defaults
-// filled in, no file name. [Parse] reads it back to an equal contract.
+// filled in, no file name, and no sinks, which change no row and may hold
+// secrets. But for those, [Parse] reads it back to an equal contract.
 func (t *Table) JSON() ([]byte, error) { return slices.Clone(t.json), nil }
 
 // Problem makes a problem of this contract's file. It stands at the line of

@@ -23,6 +23,7 @@ type Appender struct {
 	t *Table
 	o AppenderOptions
 
+	dedupe  *deduper            // nil: rows are not told apart by their keys
 	writing *semaphore.Weighted // of records being encoded and stored, see weight
 	ctx     context.Context
 	cancel  context.CancelFunc
@@ -42,6 +43,7 @@ type AppenderOptions struct {
 	KeyWindow           time.Duration // how long idempotency keys are remembered; default 24 h
 	MaxKeys             int           // how many of them, at most; default 200,000
 	MaxEphemeral        int           // partitions of sources that cannot replay, at most; default 10,000
+	Dedupe              *Dedupe       // nil: rows of sources that cannot replay are not compared with those that are in
 	Logger              *slog.Logger
 	Metrics             Metrics
 	// Fault, if not nil, is called at "after-data-put", "before-commit" and "after-commit"; tests crash there.
@@ -101,6 +103,9 @@ func NewAppender(t *Table, o AppenderOptions) *Appender {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	a := &Appender{t: t, o: o, writing: semaphore.NewWeighted(int64(o.MaxConcurrentWrites) * fullWeight), positions: newPositions(o)}
+	if o.Dedupe != nil {
+		a.dedupe = newDeduper(t, *o.Dedupe, o.Logger)
+	}
 	a.ctx, a.cancel = context.WithCancel(context.Background())
 	a.positions.sync(t, t.Snapshot(), t.opt.now())
 	return a
@@ -118,7 +123,10 @@ func (a *Appender) Claims(partition string) batch.Intervals {
 // item is a record that was written and waits to be committed.
 type item struct {
 	runs    []batch.Run
-	claims  batch.Claims
+	claims  batch.Claims // of runs, and of rows that were left out by their keys
+	keys    []rowKey     // of the rows; nil without Dedupe
+	judged  bool         // some of the rows are of partitions that are not durable, and have keys
+	added   int64        // what the deduper had added when it judged them
 	files   []File
 	settled func() batch.Claims
 	done    chan outcome // has room for one
@@ -165,19 +173,19 @@ func (a *Appender) Append(ctx context.Context, in Append) (Appended, error) {
 // try filters, writes and commits once; again means that another commit put some of the
 // rows into the table in between.
 func (a *Appender) try(ctx context.Context, in Append) (out Appended, again bool, err error) {
-	keep, runs, version, err := a.filter(in.Runs)
+	p, err := a.filter(ctx, in)
 	if err != nil {
 		return out, false, err
 	}
-	out = Appended{Version: version, Rows: in.Record.NumRows()}
-	if keep != nil {
-		out.Rows = int64(len(keep))
+	out = Appended{Version: p.version, Rows: in.Record.NumRows()}
+	if p.keep != nil {
+		out.Rows = int64(len(p.keep))
 		out.Duplicates = in.Record.NumRows() - out.Rows
 	}
 	if out.Rows == 0 {
 		return out, false, nil
 	}
-	it, rec, err := a.write(ctx, in, keep, runs)
+	it, rec, err := a.write(ctx, in, p)
 	if err != nil {
 		return out, false, err
 	}
@@ -203,20 +211,54 @@ func (a *Appender) try(ctx context.Context, in Append) (out Appended, again bool
 	return out, false, nil
 }
 
-func (a *Appender) filter(runs []batch.Run) (keep []int32, kept []batch.Run, version int64, err error) {
+// picked is what is to be appended of a record.
+type picked struct {
+	keep    []int32 // rows; nil: all
+	runs    []batch.Run
+	claims  batch.Claims
+	version int64 // where the others are in
+	keys    []rowKey
+	judged  bool
+	added   int64
+}
+
+func (a *Appender) filter(ctx context.Context, in Append) (picked, error) {
+	var keys []rowKey
+	if a.dedupe != nil {
+		if err := a.dedupe.sync(ctx, a.t.Snapshot()); err != nil {
+			return picked{}, err
+		}
+		keys = a.dedupe.keysOf(in.Record)
+	}
+	p, err := a.filterPositions(in.Runs)
+	if err != nil || a.dedupe == nil {
+		return p, err
+	}
+	if len(in.Runs) == 0 {
+		p.keys = keys
+		return p, nil
+	}
+	a.dedupe.pick(&p, keys)
+	p.version = max(p.version, a.t.Snapshot().version) // by now it has what the keys were found in
+	return p, nil
+}
+
+func (a *Appender) filterPositions(runs []batch.Run) (p picked, err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.closed {
-		return nil, nil, 0, ErrClosed
+		return p, ErrClosed
 	}
 	now := a.t.opt.now()
 	a.positions.sync(a.t, a.t.Snapshot(), now)
-	keep, kept = a.positions.filter(runs, now)
-	return keep, kept, a.positions.version, nil
+	p.version = a.positions.version
+	p.keep, p.runs = a.positions.filter(runs, now)
+	p.claims = batch.ClaimsOf(p.runs)
+	return p, nil
 }
 
 // write encodes and stores the rows that are kept, in the caller's goroutine.
-func (a *Appender) write(ctx context.Context, in Append, keep []int32, runs []batch.Run) (*item, arrow.Record, error) {
+func (a *Appender) write(ctx context.Context, in Append, p picked) (*item, arrow.Record, error) {
 	w := weight(in.Record)
 	if err := a.writing.Acquire(ctx, w); err != nil {
 		return nil, nil, err
@@ -227,15 +269,15 @@ func (a *Appender) write(ctx context.Context, in Append, keep []int32, runs []ba
 	if err != nil {
 		return nil, nil, err
 	}
-	if keep != nil {
+	if p.keep != nil {
 		all := rec
-		rec, err = take(ctx, all, keep)
+		rec, err = take(ctx, all, p.keep)
 		all.Release()
 		if err != nil {
 			return nil, nil, err
 		}
 	}
-	it := &item{runs: runs, claims: batch.ClaimsOf(runs), settled: in.Settled, done: make(chan outcome, 1)}
+	it := &item{runs: p.runs, claims: p.claims, keys: p.keys, judged: p.judged, added: p.added, settled: in.Settled, done: make(chan outcome, 1)}
 	it.files, err = a.t.writeFiles(ctx, meta, rec, tagsWith(in.Tags, it.claims), a.o.Metrics)
 	if err != nil {
 		rec.Release()
@@ -315,97 +357,6 @@ func (a *Appender) commitQueue() {
 		a.mu.Unlock()
 		a.commitGroup(g)
 	}
-}
-
-// group is the items that one commit is made of.
-type group struct {
-	items   []*item
-	claims  batch.Claims // of items
-	planned int          // how often
-}
-
-func (a *Appender) commitGroup(g *group) {
-	start := a.t.opt.now()
-	version, err := a.t.commit(a.ctx, func(s *Snapshot) (*Commit, error) { return a.plan(g, s), nil })
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if err == nil {
-		a.positions.add(g.claims, a.t.opt.now())
-	} else if len(g.items) > 0 {
-		a.o.Logger.Warn("commit failed", slog.String("table", a.t.root), slog.Int("files", len(g.items)), slog.Any("error", err))
-	}
-	var files int
-	var rows, bytes int64
-	// Nothing is in, and not in doubt: the rows only have to be written again.
-	again := errors.Is(err, ErrFilesTooOld) && !errors.Is(err, ErrOutcomeUnknown)
-	for _, it := range g.items {
-		for _, f := range it.files {
-			files, rows, bytes = files+1, rows+f.Rows, bytes+f.Size
-		}
-		if again {
-			it.done <- outcome{again: true}
-			continue
-		}
-		it.done <- outcome{version: version, err: err}
-	}
-	if a.o.Metrics.Committed != nil && err == nil && files > 0 {
-		a.o.Metrics.Committed(a.t.opt.now().Sub(start), files, rows, bytes)
-	}
-}
-
-// plan makes the commit of a group that may follow a snapshot. Items of which the log
-// has a part by then go back to their callers; those that overlap with another of the
-// group wait for its outcome.
-func (a *Appender) plan(g *group, s *Snapshot) *Commit {
-	settled := batch.Claims{}
-	for _, it := range g.items {
-		if it.settled != nil {
-			settled.Add(it.settled())
-		}
-	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if g.planned++; g.planned > 1 && a.o.Metrics.Conflict != nil {
-		a.o.Metrics.Conflict()
-	}
-	now := a.t.opt.now()
-	a.positions.sync(a.t, s, now)
-	c := &Commit{Operation: "STREAMING UPDATE", Fault: a.o.Fault}
-	g.claims = batch.Claims{}
-	var items, wait []*item
-	for _, it := range g.items {
-		switch err := a.stillFits(it, s); {
-		case err != nil:
-			it.done <- outcome{err: err}
-		case a.positions.has(it.runs, now):
-			it.done <- outcome{again: true}
-		case g.claims.Overlaps(it.runs):
-			it.taken = false
-			wait = append(wait, it)
-		default:
-			items = append(items, it)
-			g.claims.Add(it.claims)
-			c.Adds = append(c.Adds, it.files...)
-		}
-	}
-	g.items = items
-	a.queue = append(wait, a.queue...)
-	if len(items) == 0 {
-		return nil
-	}
-	a.positions.add(settled, now)
-	c.Txns = a.positions.txns(g.claims, settled, s)
-	return c
-}
-
-// stillFits keeps a file that the table cannot take any more from failing its group.
-func (a *Appender) stillFits(it *item, s *Snapshot) error {
-	for i := range it.files {
-		if err := stillFits(it.files[i].meta, s.meta); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // Close lets the commits that are queued end, and refuses new records. When the context

@@ -2,6 +2,8 @@ package lakehouse
 
 import (
 	"fmt"
+	"hash/maphash"
+	"runtime"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -109,4 +111,57 @@ func BenchmarkSparse(b *testing.B) {
 		}
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/n, "ns/row")
+}
+
+// BenchmarkDedupe: what comparing keys costs a row, as BenchmarkAppend does it, with a
+// million keys remembered. ns/row of the two are to be compared.
+func BenchmarkDedupe(b *testing.B) {
+	const n = 10_000
+	for name, o := range map[string]*Dedupe{"without": nil, "with": {Columns: []string{"id"}, Window: time.Hour}} {
+		b.Run(name, func(b *testing.B) {
+			a := NewAppender(benchTable(b), AppenderOptions{Dedupe: o})
+			next := int64(0)
+			send := func() {
+				run := perRow("~p", next, next+n-1)
+				next += n
+				b.StopTimer()
+				rec := rows(memory.DefaultAllocator, run)
+				b.StartTimer()
+				out, err := a.Append(b.Context(), Append{Record: rec, Runs: []batch.Run{run}})
+				if err != nil {
+					b.Fatal(err)
+				}
+				out.Record.Release()
+				rec.Release()
+			}
+			for range 100 {
+				send()
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				send()
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/n, "ns/row")
+			if a.dedupe != nil {
+				b.ReportMetric(float64(a.dedupe.set.live), "keys")
+			}
+		})
+	}
+}
+
+// BenchmarkKeySetMemory: bytes a key.
+func BenchmarkKeySetMemory(b *testing.B) {
+	for b.Loop() {
+		var before, after runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&before)
+		s := newKeySet(time.Hour, DefaultMaxKeys)
+		h, now := newKeyHasher(), time.Now()
+		for i := range uint64(3_000_000) {
+			s.add([]rowKey{{maphash.Comparable(h[0], i), uint32(maphash.Comparable(h[1], i))}}, now)
+		}
+		runtime.GC()
+		runtime.ReadMemStats(&after)
+		b.ReportMetric(float64(after.HeapAlloc-before.HeapAlloc)/float64(s.live), "bytes/key")
+	}
 }

@@ -127,7 +127,7 @@ func (c *compaction) write(ctx context.Context, b *bin, s merge.Source) (File, e
 	if err != nil {
 		return File{}, err
 	}
-	tags[TagLevel] = strconv.Itoa(b.level)
+	tags[TagLevel], tags[TagLandedAt] = strconv.Itoa(b.level), landedAtTag(b.files)
 	if c.keyed {
 		tags[TagSorted] = c.sortedBy()
 	}

@@ -99,6 +99,19 @@
 // Other writers' compactions and deletes drop tags; a source then goes on from an earlier
 // cursor, or from its beginning, and offsets that are in are left out as ever.
 //
+// # Rows without positions
+//
+// With [AppenderOptions].Dedupe, a row of a "~" or "#" partition is left out also when the
+// table has a row with the same values in some columns that landed within a window. There
+// is no other record of them than the rows: an appender keeps hashes of those columns,
+// read from the window's files at its start. A file landed at its modification time, or,
+// if it replaces others, at "tidemill.landed_at" of its tags, the newest of theirs. Before
+// a commit is planned, and again after every lost version, the files that others have
+// added are read, so a row is compared with all that is in below its own commit; a file
+// of which any row has come in is written again without it, as with offsets. Rows with
+// positions are compared with, never left out. What is remembered is bounded by number;
+// past it the oldest are forgotten before the window is over, and the log says so.
+//
 // # A log that does not grow old
 //
 // At a few commits a second, a log has a hundred thousand entries a day. So:
@@ -150,6 +163,6 @@
 //
 // A snapshot shares its files with those before and after it; a commit costs what it
 // changes. The offsets that are in are kept as intervals, so a partition without
-// gaps is one interval. Keys and replay-less partitions are bounded by number. The last
+// gaps is one interval. A key of Dedupe takes 21 to 32 bytes. Keys and replay-less partitions are bounded by number. The last
 // 1024 commits are kept for those who follow a table with [Table.Changes].
 package lakehouse

@@ -20,14 +20,11 @@ import (
 // Columns that the table has and the schema lacks stay, if they are nullable.
 func (t *Table) Evolve(ctx context.Context, schema *arrow.Schema, partitionBy []string) error {
 	return t.evolve(ctx, func(s *Snapshot) ([]arrow.Field, error) {
-		fields, problems := mergeSchema(s.Schema(), schema)
-		if have := s.PartitionBy(); !slices.Equal(have, partitionBy) {
-			problems = append(problems, SchemaProblem{Change: Repartitioned, HaveBy: have, WantBy: slices.Clone(partitionBy)})
+		added, err := s.Accepts(schema, partitionBy)
+		if se, ok := errors.AsType[*SchemaError](err); ok {
+			se.Table = t.root
 		}
-		if len(problems) > 0 {
-			return nil, &SchemaError{Table: t.root, Problems: problems}
-		}
-		return fields[s.Schema().NumFields():], nil
+		return added, err
 	})
 }
 

@@ -127,6 +127,7 @@ func (p *positions) addSet(part string, set batch.Intervals, at time.Time) {
 		p.durable[part] = p.durable[part].AddSet(set)
 	case batch.Keyed(part):
 		p.keyed.add(part, set, at)
+	case batch.Identified(part): // found by its rows, see Dedupe
 	default:
 		p.ephemeral.add(part, set, at)
 	}

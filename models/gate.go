@@ -161,13 +161,7 @@ func (r *report) signature(sig Signature, tables []GateTable) (outputs []string)
 	var found problem.List
 	for _, t := range tables {
 		is, tensors := t.check(sig)
-		for _, i := range is {
-			if t.Problem == nil {
-				found.Add(problem.Problem{Field: i.field, Message: i.text})
-			} else {
-				found.Add(t.Problem(i.field, "%s", i.text))
-			}
-		}
+		found.Add(t.problems(is)...)
 		for _, o := range tensors {
 			if !slices.Contains(outputs, o) {
 				outputs = append(outputs, o)
@@ -189,6 +183,24 @@ func (t GateTable) check(sig Signature) (is issues, tensors []string) {
 	}
 	_, tensors, more := bindOutputs(sig, t.Score.Outputs, t.Scored)
 	return append(is, more...), tensors
+}
+
+// Problems are what keeps a model of some signature from scoring the table; nil
+// when nothing does. It is what [Gate.Check] finds without the model's bytes.
+func (t GateTable) Problems(sig Signature) problem.List {
+	is, _ := t.check(sig)
+	return t.problems(is)
+}
+
+func (t GateTable) problems(is issues) (ps problem.List) {
+	for _, i := range is {
+		if t.Problem == nil {
+			ps.Add(problem.Problem{Field: i.field, Message: i.text})
+		} else {
+			ps.Add(t.Problem(i.field, "%s", i.text))
+		}
+	}
+	return ps
 }
 
 // probeRows is how many rows the budgets are measured with.

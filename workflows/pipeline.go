@@ -12,6 +12,7 @@ import (
 	"go.temporal.io/sdk/workflow"
 
 	"github.com/tidemill/tidemill/activities"
+	"github.com/tidemill/tidemill/internal/secret"
 )
 
 // Names that clients use.
@@ -345,9 +346,9 @@ func modelOf(r activities.TurnResult) string {
 // reason is what a person is told about an error.
 func reason(err error) string {
 	if m, ok := Message(err); ok {
-		return m
+		return secret.Scrub(m)
 	}
-	return err.Error()
+	return secret.Scrub(err.Error())
 }
 
 // Message returns what an activity or a workflow said of its failure, without

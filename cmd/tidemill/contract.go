@@ -12,7 +12,7 @@ import (
 func newContract(g *global) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "contract",
-		Short: "What rows have that contracts do not know",
+		Short: "Propose contracts, and list what rows have that contracts do not know",
 		Args:  args(cobra.NoArgs),
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
@@ -38,6 +38,6 @@ often they were seen and an example, and says which fields got no column and why
 			})
 		},
 	}
-	cmd.AddCommand(fields)
+	cmd.AddCommand(fields, newContractInfer(g))
 	return cmd
 }

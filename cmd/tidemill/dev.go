@@ -24,7 +24,7 @@ func newDev(g *global) *cobra.Command {
 		},
 	}
 	cmd.Flags().BoolVar(&o.FreePorts, "free-ports", false, "take any free ports instead of the configured ones")
-	cmd.Flags().BoolVar(&o.ExitWhenDone, "exit-when-done", false, "end once every connector's input has ended and all rows are scored")
+	cmd.Flags().BoolVar(&o.ExitWhenDone, "exit-when-done", false, "end once every connector's input has ended, all rows are scored, and sinks that are up have them")
 	cmd.Flags().BoolVar(&o.Profiling, "pprof", false, "serve Go's profiles at /debug/pprof of the HTTP address")
 	hide(cmd, "pprof")
 	return cmd

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log"
 	"os"
 	"os/signal"
 	"syscall"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/tidemill/tidemill/internal/app"
 	"github.com/tidemill/tidemill/internal/problem"
+	"github.com/tidemill/tidemill/internal/secret"
 )
 
 // version is set by the linker.
@@ -46,13 +48,14 @@ func main() {
 }
 
 func run() int {
+	log.SetOutput(secret.Writer(os.Stderr)) // of libraries
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	root := newRoot()
 	err := root.ExecuteContext(ctx)
 	code := exitCode(ctx, err)
 	if err != nil && code != exitInterrupted {
-		fmt.Fprintln(os.Stderr, "tidemill: "+err.Error())
+		fmt.Fprintln(os.Stderr, "tidemill: "+secret.Scrub(err.Error()))
 	}
 	return code
 }

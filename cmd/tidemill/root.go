@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/tidemill/tidemill/internal/app"
+	"github.com/tidemill/tidemill/internal/secret"
 )
 
 // global holds the flags that all commands take.
@@ -46,7 +47,7 @@ quarantined with its raw bytes and the reason.
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usageError{fmt.Errorf("%w; see `%s --help`", err, cmd.CommandPath())}
 	})
-	root.AddCommand(newDemo(g), newInit(g), newDev(g), newRun(g), newLint(g), newContract(g), newModel(g), newTable(g), newQuarantine(g), newSQL(g), newSchema())
+	root.AddCommand(newDemo(g), newInit(g), newDev(g), newRun(g), newLint(g), newStatus(g), newPlan(g), newContract(g), newConnector(g), newModel(g), newTable(g), newQuarantine(g), newSQL(g), newSchema())
 	return root
 }
 
@@ -69,9 +70,9 @@ func (g *global) logger() (*slog.Logger, error) {
 	o := &slog.HandlerOptions{Level: level}
 	switch g.logFormat {
 	case "text":
-		return slog.New(slog.NewTextHandler(os.Stderr, o)), nil
+		return slog.New(secret.Handler(slog.NewTextHandler(os.Stderr, o))), nil
 	case "json":
-		return slog.New(slog.NewJSONHandler(os.Stderr, o)), nil
+		return slog.New(secret.Handler(slog.NewJSONHandler(os.Stderr, o))), nil
 	}
 	return nil, usageError{fmt.Errorf("--log-format: %q is neither text nor json", g.logFormat)}
 }

@@ -40,7 +40,7 @@ func newRun(g *global) *cobra.Command {
 	}
 	cmd.Flags().StringSliceVar(&roles, "roles", []string{"connect", "worker"}, "what this process does: "+strings.Join([]string{"connect", "worker"}, ", "))
 	cmd.Flags().DurationVar(&o.Wait, "wait", 30*time.Second, "how long to wait for the store and Temporal at the start")
-	cmd.Flags().BoolVar(&o.ExitWhenDone, "exit-when-done", false, "end once every connector's input has ended and all rows are scored")
+	cmd.Flags().BoolVar(&o.ExitWhenDone, "exit-when-done", false, "end once every connector's input has ended, all rows are scored, and sinks that are up have them")
 	cmd.Flags().BoolVar(&o.Profiling, "pprof", false, "serve Go's profiles at /debug/pprof of the HTTP address")
 	hide(cmd, "pprof")
 	return cmd

@@ -200,14 +200,23 @@ func TestRefusals(t *testing.T) {
 		want   string
 		after  time.Duration
 	}{
-		"unauthorized": {func(w http.ResponseWriter) { w.WriteHeader(401) }, "401 Unauthorized; check the key", 0},
-		"seconds":      {func(w http.ResponseWriter) { w.Header().Set("Retry-After", "7"); w.WriteHeader(503) }, "503", 7 * time.Second},
+		"unauthorized": {func(w http.ResponseWriter) { w.WriteHeader(http.StatusUnauthorized) }, "401 Unauthorized; check the key", 0},
+		"seconds": {func(w http.ResponseWriter) {
+			w.Header().Set("Retry-After", "7")
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}, "503", 7 * time.Second},
 		"date": {func(w http.ResponseWriter) {
 			w.Header().Set("Retry-After", time.Unix(1_700_000_030, 0).UTC().Format(http.TimeFormat))
-			w.WriteHeader(429)
+			w.WriteHeader(http.StatusTooManyRequests)
 		}, "429", 30 * time.Second},
-		"too long": {func(w http.ResponseWriter) { w.Header().Set("Retry-After", "999999999"); w.WriteHeader(503) }, "503", time.Hour},
-		"elsewhere": {func(w http.ResponseWriter) { w.Header().Set("Location", "http://evil.example/"); w.WriteHeader(302) },
+		"too long": {func(w http.ResponseWriter) {
+			w.Header().Set("Retry-After", "999999999")
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}, "503", time.Hour},
+		"elsewhere": {func(w http.ResponseWriter) {
+			w.Header().Set("Location", "http://evil.example/")
+			w.WriteHeader(http.StatusFound)
+		},
 			"another host", 0},
 		"next elsewhere": {func(w http.ResponseWriter) {
 			w.Header().Set("Link", `<http://evil.example/?page=2>; rel=next`)

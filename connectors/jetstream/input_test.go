@@ -2,6 +2,7 @@ package jetstream
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -86,7 +87,7 @@ func (w world) take(i *input, n int) (out []read, part string, ack func()) {
 	var acks []service.AckFunc
 	for len(out) < n {
 		msgs, a, err := i.ReadBatch(ctx)
-		if err == service.ErrNotConnected { //nolint:errorlint // it is never wrapped
+		if errors.Is(err, service.ErrNotConnected) {
 			w.until("connected again", func() bool { return i.Connect(ctx) == nil })
 			continue
 		}

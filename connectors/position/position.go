@@ -36,6 +36,10 @@ type Position struct {
 	PerRow    bool   // each row of the message has an offset of its own, counted from Offset
 	Rows      int64  // offsets the message covers when PerRow and known before decoding; 0: one
 
+	// End says that the partition has nothing after this message, now or later. It may not
+	// go with a Settler.
+	End bool
+
 	// Void counts the offsets right before Offset that no message has, had without
 	// having landed, or will ever have.
 	Void int64

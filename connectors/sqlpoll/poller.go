@@ -138,17 +138,20 @@ func hider(dsn string) *strings.Replacer {
 
 func (p *Poller) hidden(err error) error {
 	if text := err.Error(); p.hide.Replace(text) != text {
-		return errors.New(p.hide.Replace(text)) //nolint:err113 // the chain's own texts would show it
+		return errors.New(p.hide.Replace(text))
 	}
 	return err
 }
+
+// QueryPartition is the partition of a query.
+const QueryPartition = "query"
 
 // Partition names the source.
 func (p *Poller) Partition() string {
 	if p.c.Table != "" {
 		return p.c.Table
 	}
-	return "query"
+	return QueryPartition
 }
 
 // Resume implements [paging.Pager].
@@ -236,7 +239,11 @@ func (p *Poller) look(ctx context.Context) (paging.Page, error) {
 	if err != nil {
 		return paging.Page{}, err
 	}
-	return p.take(r)
+	page, err := p.take(r)
+	if err == nil {
+		err = rows.Err()
+	}
+	return page, err
 }
 
 // settle looks how far rows may be read.
@@ -257,6 +264,9 @@ func (p *Poller) settle(ctx context.Context) error {
 		return err
 	}
 	keys, _, err := r.next()
+	if err == nil {
+		err = rows.Err()
+	}
 	if err != nil {
 		return err
 	}

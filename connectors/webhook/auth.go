@@ -2,7 +2,7 @@ package webhook
 
 import (
 	"crypto/hmac"
-	"crypto/sha1" //nolint:gosec // as a part of HMAC it is sound, and GitHub's older webhooks have it
+	"crypto/sha1" // as a part of HMAC it is sound, and GitHub's older webhooks have it
 	"crypto/sha256"
 	"crypto/sha512"
 	"crypto/subtle"
@@ -139,7 +139,7 @@ type signature struct {
 // begin reads the headers of a signed request.
 func (h *HMAC) begin(r *http.Request, now time.Time) (*signature, *refusal) {
 	if h == nil {
-		return nil, nil //nolint:nilnil // a nil signature is one
+		return nil, nil
 	}
 	s := &signature{h: h}
 	for _, v := range listed(r.Header.Get(h.Header), h.Prefix) {

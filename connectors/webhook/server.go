@@ -20,7 +20,7 @@ import (
 
 // Defaults of [Config].
 const (
-	DefaultMaxBody    = 32 << 20
+	DefaultMaxBody    = 64 << 20
 	DefaultMaxPending = 128 << 20
 	DefaultTimeout    = 5 * time.Second
 	DefaultSkew       = 5 * time.Minute

@@ -223,7 +223,7 @@ func TestAnswers(t *testing.T) {
 		t.Fatal(err)
 	}
 	resp.Body.Close()
-	if resp.StatusCode != 405 || resp.Header.Get("Allow") != "POST" {
+	if resp.StatusCode != http.StatusMethodNotAllowed || resp.Header.Get("Allow") != "POST" {
 		t.Fatalf("GET: %s, allowed %q", resp.Status, resp.Header.Get("Allow"))
 	}
 }
@@ -406,7 +406,7 @@ func TestCORS(t *testing.T) {
 		t.Fatal(err)
 	}
 	resp.Body.Close()
-	if resp.StatusCode != 204 || resp.Header.Get("Access-Control-Allow-Origin") != "https://shop.example" {
+	if resp.StatusCode != http.StatusNoContent || resp.Header.Get("Access-Control-Allow-Origin") != "https://shop.example" {
 		t.Fatalf("%s %v", resp.Status, resp.Header)
 	}
 	if _, _, h := post(t, srv.URL, "{}", "Origin: https://evil.example"); h.Get("Access-Control-Allow-Origin") != "" {

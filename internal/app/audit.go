@@ -46,7 +46,7 @@ type position struct {
 func (p *process) audit(ctx context.Context) (Audit, error) {
 	var a Audit
 	var latency hist.Histogram
-	for _, c := range p.project.Contracts() {
+	for _, c := range p.contracts() {
 		seen := map[position]int{}
 		landed, early := map[position]bool{}, int64(0)
 		err := p.eachFile(ctx, c.Name(), func(rec arrow.Record, _ time.Time) error {
@@ -75,7 +75,11 @@ func (p *process) audit(ctx context.Context) (Audit, error) {
 		err = p.eachFile(ctx, c.Name()+quarantine.Suffix, func(rec arrow.Record, _ time.Time) error {
 			v := rec.Column(rec.Schema().FieldIndices("landed_version")[0])
 			out := replays(rec)
+			class, _ := rec.Column(rec.Schema().FieldIndices("class")[0]).(*array.String)
 			return positions(rec, func(i int, at position) {
+				if class != nil && class.Value(i) == quarantine.ClassSink {
+					return // it is in the scored table, too
+				}
 				if out != nil && out.IsValid(i) { // it has come in again, at another position
 					replayed[at] = true
 					return

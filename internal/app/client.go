@@ -27,6 +27,7 @@ import (
 // Client looks at and changes a project from outside of the process that runs it.
 type Client struct {
 	project  *project.Project
+	home     *project.Project // by which what runs is found; project, but for a plan of files elsewhere
 	ends     endpoints
 	running  bool // a cluster is known to be there
 	store    objstore.Store
@@ -39,11 +40,20 @@ type Client struct {
 // Connect opens a project's store: that of a running `tidemill dev`, else that
 // of tidemill.yaml, else the embedded one just for this command.
 func Connect(ctx context.Context, dir string, log *slog.Logger) (*Client, error) {
+	return connect(ctx, dir, dir, log)
+}
+
+func connect(ctx context.Context, dir, home string, log *slog.Logger) (*Client, error) {
 	p, err := project.Load(dir)
 	if err != nil {
 		return nil, err
 	}
-	c := &Client{project: p, log: log}
+	c := &Client{project: p, home: p, log: log}
+	if home != dir {
+		if c.home, err = project.Load(home); err != nil {
+			return nil, err
+		}
+	}
 	if err := c.open(ctx); err != nil {
 		c.Close()
 		return nil, err
@@ -71,21 +81,21 @@ func (c *Client) open(ctx context.Context) (err error) {
 }
 
 func (c *Client) find(ctx context.Context) (endpoints, bool, error) {
-	state := stateDir(c.project.Dir())
+	state := stateDir(c.home.Dir())
 	data, err := os.ReadFile(filepath.Join(state, addressesFile))
 	if err == nil && embedded.Running(state) {
 		var a addresses
 		if err := json.Unmarshal(data, &a); err != nil {
 			return endpoints{}, false, fmt.Errorf("%s: %w", filepath.Join(state, addressesFile), err)
 		}
-		return a.endpoints(c.project), true, nil
+		return a.endpoints(c.home), true, nil
 	}
-	if _, ok := c.project.Store(); ok {
-		e, err := configured(c.project)
+	if _, ok := c.home.Store(); ok {
+		e, err := configured(c.home)
 		return e, true, err
 	}
 	if _, err := os.Stat(state); err != nil {
-		return endpoints{}, false, fmt.Errorf("%s has no data yet: start `tidemill dev %s`, or name a store in tidemill.yaml", c.project.Dir(), c.project.Dir())
+		return endpoints{}, false, fmt.Errorf("%s has no data yet: start `tidemill dev %s`, or name a store in tidemill.yaml", c.home.Dir(), c.home.Dir())
 	}
 	st, err := embedded.Start(ctx, embedded.Options{Dir: state, FreePorts: true, S3: true, Logger: quiet(c.log)})
 	if err != nil {
@@ -97,7 +107,7 @@ func (c *Client) find(ctx context.Context) (endpoints, bool, error) {
 		logStop(c.log, st.Stop(ctx))
 	})
 	s := st.S3()
-	return addresses{S3: s.Endpoint, Access: s.AccessKey, Secret: s.SecretKey.Reveal()}.endpoints(c.project), false, nil
+	return addresses{S3: s.Endpoint, Access: s.AccessKey, Secret: s.SecretKey.Reveal()}.endpoints(c.home), false, nil
 }
 
 // Close ends what Connect opened.

@@ -106,7 +106,7 @@ func startExample(ctx context.Context, st *stack, name string, o DemoOptions) (*
 	}
 	return startProcess(ctx, processOptions{
 		project: p, ends: st.endpoints(p), connect: true, worker: true, wait: 30 * time.Second,
-		log: quiet(o.Logger), registry: st.registry, mux: st.mux, grace: grace,
+		log: quiet(o.Logger), registry: st.registry, mux: st.mux, board: st.board, grace: grace,
 	})
 }
 
@@ -153,6 +153,24 @@ func (l *live) take() tally {
 	return out
 }
 
+// lives are the tables' by name. The zero value is ready for use.
+type lives struct {
+	mu sync.Mutex
+	m  map[string]*live
+}
+
+func (l *lives) of(table string) *live {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.m == nil {
+		l.m = map[string]*live{}
+	}
+	if l.m[table] == nil {
+		l.m[table] = &live{}
+	}
+	return l.m[table]
+}
+
 // watch shows a status line per table until the time is up, ctx ends or a connector fails.
 func watch(ctx context.Context, procs []*process, o DemoOptions) error {
 	if o.For > 0 {
@@ -164,7 +182,7 @@ func watch(ctx context.Context, procs []*process, o DemoOptions) error {
 	for _, p := range procs {
 		go func() {
 			select {
-			case err := <-p.connErrs:
+			case err := <-p.fleet.fatal:
 				failed <- err
 			case <-ctx.Done():
 			}
@@ -181,7 +199,7 @@ func watch(ctx context.Context, procs []*process, o DemoOptions) error {
 			return err
 		case <-tick.C:
 			for _, p := range procs {
-				for _, c := range p.project.Contracts() {
+				for _, c := range p.contracts() {
 					showLine(o, c.Name(), p.live(c.Name()).take(), every)
 				}
 			}
@@ -209,8 +227,7 @@ func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 func report(ctx context.Context, procs []*process, o DemoOptions) error {
 	out := map[string]Audit{}
 	for _, p := range procs {
-		p.stopConns()
-		<-p.connDone
+		p.fleet.haltAll()
 		wait, cancel := context.WithTimeout(ctx, 30*time.Second)
 		err := p.drained(wait)
 		cancel()

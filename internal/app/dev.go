@@ -12,6 +12,7 @@ import (
 	"net/http/pprof"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -20,6 +21,7 @@ import (
 	"github.com/tidemill/tidemill/activities"
 	"github.com/tidemill/tidemill/connectors"
 	"github.com/tidemill/tidemill/deploy/embedded"
+	"github.com/tidemill/tidemill/internal/edits"
 	"github.com/tidemill/tidemill/internal/problem"
 	"github.com/tidemill/tidemill/internal/project"
 	"github.com/tidemill/tidemill/internal/secret"
@@ -57,6 +59,10 @@ func Dev(ctx context.Context, o DevOptions) error {
 	if err := os.Chdir(p.Dir()); err != nil {
 		return fmt.Errorf("project directory: %w", err)
 	}
+	seen, err := edits.Look(".", edits.Files{})
+	if err != nil {
+		return err
+	}
 	if p, err = project.Load("."); err != nil {
 		return err
 	}
@@ -67,12 +73,13 @@ func Dev(ctx context.Context, o DevOptions) error {
 	defer st.stop()
 	proc, err := startProcess(ctx, processOptions{
 		project: p, ends: st.endpoints(p), connect: true, worker: true, wait: 30 * time.Second,
-		log: o.Logger, registry: st.registry, mux: st.mux, grace: grace,
+		log: o.Logger, registry: st.registry, mux: st.mux, board: st.board, grace: grace,
 	})
 	if err != nil {
 		return err
 	}
 	defer func() { logStop(o.Logger, proc.stop(context.WithoutCancel(ctx))) }()
+	proc.follow(ctx, seen)
 	st.print(o.Out, o.JSON, o.Dir, p, p.Name())
 	return proc.wait(ctx, o.ExitWhenDone)
 }
@@ -97,6 +104,10 @@ func Run(ctx context.Context, o RunOptions) error {
 	if err := os.Chdir(o.Dir); err != nil {
 		return fmt.Errorf("project directory: %w", err)
 	}
+	seen, err := edits.Look(".", edits.Files{})
+	if err != nil {
+		return err
+	}
 	p, err := project.Load(".")
 	if err != nil {
 		return err
@@ -105,20 +116,21 @@ func Run(ctx context.Context, o RunOptions) error {
 	if err != nil {
 		return err
 	}
-	registry, mux := NewRegistry(), connectors.NewMux()
-	srv, err := serveHTTP(p.HTTP().Address, mux, registry, o.Profiling, o.Logger)
+	registry, mux, status := NewRegistry(), connectors.NewMux(), &board{}
+	srv, err := serveHTTP(p.HTTP().Address, mux, status, registry, o.Profiling, o.Logger)
 	if err != nil {
 		return err
 	}
 	defer srv.Close()
 	proc, err := startProcess(ctx, processOptions{
 		project: p, ends: ends, connect: o.Connect, worker: o.Worker, wait: o.Wait,
-		log: o.Logger, registry: registry, mux: mux, grace: grace,
+		log: o.Logger, registry: registry, mux: mux, board: status, grace: grace,
 	})
 	if err != nil {
 		return err
 	}
 	defer func() { logStop(o.Logger, proc.stop(context.WithoutCancel(ctx))) }()
+	proc.follow(ctx, seen)
 	o.Logger.Info("running", "project", p.Name(), "store", ends.Store.S3.Endpoint, "temporal", ends.Temporal.Address, "http", srv.addr)
 	return proc.wait(ctx, o.ExitWhenDone)
 }
@@ -149,34 +161,42 @@ func logStop(log *slog.Logger, err error) {
 // wait returns when ctx ends, when a connector fails, or, with whenDone, when
 // all input has ended and is scored.
 func (p *process) wait(ctx context.Context, whenDone bool) error {
-	done := p.connDone
-	if !whenDone {
-		done = nil
-	}
 	for {
+		idle, changed := p.fleet.idle()
+		select {
+		case err := <-p.fleet.fatal:
+			return ended(err)
+		default:
+		}
+		if whenDone && idle {
+			return p.drained(ctx)
+		}
 		select {
 		case <-ctx.Done():
 			return nil
-		case err := <-p.connErrs:
-			return err
-		case <-done:
-			select {
-			case err := <-p.connErrs:
-				return err
-			default:
-			}
-			return p.drained(ctx)
+		case err := <-p.fleet.fatal:
+			return ended(err)
+		case <-changed:
 		}
 	}
 }
 
-// drained waits until the scored tables have all that landed.
+// ended is what a process that stops says of the reason.
+func ended(err error) error {
+	if errors.Is(err, errHungUp) {
+		return nil
+	}
+	return err
+}
+
+// drained waits until the scored tables have all that landed, and the sinks that take rows
+// have what was scored.
 func (p *process) drained(ctx context.Context) error {
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for {
 		lag, err := p.lag(ctx)
-		if err == nil && lag == 0 {
+		if err == nil && lag == 0 && (p.sinks == nil || p.sinks.idle()) {
 			return nil
 		}
 		select {
@@ -192,6 +212,7 @@ type stack struct {
 	*embedded.Stack
 	registry *prometheus.Registry
 	mux      *connectors.Mux
+	board    *board
 	http     *httpServer
 	dir      string
 	log      *slog.Logger
@@ -211,7 +232,7 @@ func startStack(ctx context.Context, o stackOptions) (*stack, error) {
 	if o.free {
 		o.dev, o.http = project.Dev{}, "127.0.0.1:0"
 	}
-	s := &stack{registry: NewRegistry(), mux: connectors.NewMux(), dir: o.dir, log: o.log}
+	s := &stack{registry: NewRegistry(), mux: connectors.NewMux(), board: &board{}, dir: o.dir, log: o.log}
 	var err error
 	s.Stack, err = embedded.Start(ctx, embedded.Options{
 		Dir: o.dir, TemporalPort: o.dev.TemporalPort, UIPort: o.dev.UIPort, S3Port: o.dev.S3Port, FreePorts: o.free,
@@ -223,7 +244,7 @@ func startStack(ctx context.Context, o stackOptions) (*stack, error) {
 	if err != nil {
 		return nil, unavailableError{err}
 	}
-	if s.http, err = serveHTTP(o.http, s.mux, s.registry, o.profiling, o.log); err != nil {
+	if s.http, err = serveHTTP(o.http, s.mux, s.board, s.registry, o.profiling, o.log); err != nil {
 		s.stop()
 		return nil, err
 	}
@@ -304,6 +325,15 @@ func (s *stack) print(w io.Writer, asJSON bool, dir string, p *project.Project, 
 	if cs := p.Contracts(); len(cs) > 0 {
 		fmt.Fprintf(w, "  query        %s -C %s sql \"FROM %s%s LIMIT 5\"\n", os.Args[0], dir, cs[0].Name(), activities.Suffix)
 	}
+	var names []string
+	for _, c := range p.Contracts() {
+		for _, s := range c.Sinks() {
+			names = append(names, c.Name()+"/"+s.Name)
+		}
+	}
+	if len(names) > 0 {
+		fmt.Fprintf(w, "  sinks        %s\n", strings.Join(names, ", "))
+	}
 	fmt.Fprintln(w)
 }
 
@@ -325,7 +355,7 @@ func (s *httpServer) Close() {
 	}
 }
 
-func serveHTTP(addr string, paths *connectors.Mux, registry *prometheus.Registry, profiling bool, log *slog.Logger) (*httpServer, error) {
+func serveHTTP(addr string, paths *connectors.Mux, status *board, registry *prometheus.Registry, profiling bool, log *slog.Logger) (*httpServer, error) {
 	l, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", addr)
 	if err != nil {
 		return nil, unavailableError{fmt.Errorf("http address %s: %w; change http.address in tidemill.yaml, or end what uses the port", addr, err)}
@@ -333,6 +363,7 @@ func serveHTTP(addr string, paths *connectors.Mux, registry *prometheus.Registry
 	mux := http.NewServeMux()
 	mux.Handle("/", paths)
 	mux.Handle("/metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
+	mux.Handle(statusPath, status)
 	mux.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
 	if profiling {
 		mux.HandleFunc("/debug/pprof/", pprof.Index)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/tidemill/tidemill/activities"
 	"github.com/tidemill/tidemill/connectors"
+	"github.com/tidemill/tidemill/connectors/cases"
 	"github.com/tidemill/tidemill/contract"
 	"github.com/tidemill/tidemill/internal/problem"
 	"github.com/tidemill/tidemill/internal/project"
@@ -17,36 +18,59 @@ import (
 )
 
 // Lint checks everything a project's files say, without running any of it:
-// tidemill.yaml, contracts with their SQL, connectors, and that they fit each
-// other. The error lists every problem; see problem.Of.
+// tidemill.yaml, contracts with their SQL, connectors with their tests, models that
+// tidemill.yaml names, and that they fit each other. The error lists every problem;
+// see problem.Of.
 func Lint(ctx context.Context, dir string) error {
-	p, err := project.Load(dir)
+	_, err := LintWith(ctx, LintOptions{Dir: dir})
+	return err
+}
+
+// LintOptions of [LintWith].
+type LintOptions struct {
+	Dir    string
+	Online bool // look models up in the store's registry, too
+	Logger *slog.Logger
+}
+
+// LintWith is [Lint]; it also returns what it could not check, as problems say it.
+func LintWith(ctx context.Context, o LintOptions) (unchecked problem.List, err error) {
+	p, err := project.Load(o.Dir)
 	ps := problem.Of(err)
 	if err != nil && ps == nil {
-		return err
+		return nil, err
 	}
 	// A contract that cannot be read is there all the same for the connectors
 	// that name it.
 	var unread []string
 	if err != nil {
-		unread = tableFiles(dir)
+		unread = tableFiles(o.Dir)
 	}
 	_, _, err = lintProject(p, unread, nil, nil, slog.New(slog.DiscardHandler))
 	if err != nil && problem.Of(err) == nil {
-		return err
+		return nil, err
 	}
 	ps.Add(problem.Of(err)...)
+	_, err = readTests(p.Connectors())
+	ps.AddErr("", err)
 	engine, err := query.Open(query.Options{})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer engine.Close()
+	m := modelLint{project: p, online: o.Online, log: o.Logger}
+	defer m.close()
 	for _, c := range p.Contracts() {
-		if err := activities.CheckContract(ctx, engine, c); err != nil {
+		plan, err := activities.CompileContract(ctx, engine, c)
+		ps.AddErr(c.File(), err)
+		if c.Score() != nil {
+			ps.AddErr(c.File(), m.check(ctx, c, plan))
+		}
+		if err := activities.CheckSinks(ctx, engine, c); err != nil {
 			ps.AddErr(c.File(), err)
 		}
 	}
-	return ps.Err()
+	return m.unchecked, ps.Scrubbed().Err()
 }
 
 // tableFiles are the names that contract files have for themselves.
@@ -67,6 +91,7 @@ func lintProject(p *project.Project, further []string, proc *process, mux *conne
 	o := connectors.Options{Logger: quiet(log), Mux: mux}
 	if proc != nil {
 		o.Tables = lateTables{proc}
+		o.OpenBucket = proc.openBucket
 	}
 	e, err := connectors.New(o)
 	if err != nil {
@@ -91,6 +116,9 @@ func lintProject(p *project.Project, further []string, proc *process, mux *conne
 		configs = append(configs, c)
 	}
 	ps.Add(connectors.SharedPaths(configs)...)
+	for _, c := range p.Contracts() {
+		ps.Add(e.LintSinks(c)...)
+	}
 	return e, configs, ps.Err()
 }
 
@@ -103,15 +131,29 @@ func (l lateTables) Landing(ctx context.Context, table string) (*connectors.Land
 }
 
 // Init writes a new project directory and returns its files.
-func Init(dir string) ([]string, error) { return project.Init(dir) }
+func Init(dir string) ([]string, error) {
+	schemas := map[string][]byte{}
+	for _, of := range []string{"connector", "test"} {
+		s, err := Schema(of)
+		if err != nil {
+			return nil, err
+		}
+		schemas[of] = s
+	}
+	return project.Init(dir, schemas)
+}
 
-// Schema returns the JSON Schema of "contract" or "project" files.
+// Schema returns the JSON Schema of files of one kind: "connector", "contract", "project" or "test".
 func Schema(of string) ([]byte, error) {
 	switch of {
 	case "contract":
 		return contract.JSONSchema()
 	case "project":
 		return project.JSONSchema()
+	case "connector":
+		return connectors.JSONSchema()
+	case "test":
+		return cases.JSONSchema()
 	}
 	return nil, fmt.Errorf("no schema of %q", of)
 }

@@ -13,6 +13,7 @@ const (
 	memoryBase         = 256 << 20
 	memoryPerConnector = 192 << 20
 	memoryPerTable     = 128 << 20
+	memoryPerSink      = 64 << 20
 )
 
 var memoryExpected atomic.Int64
@@ -22,8 +23,8 @@ var memoryExpected atomic.Int64
 // their remains grow to as much again as is in use. The limit is a soft one: a
 // process that does need more gets it and collects more often. Whoever sets
 // GOMEMLIMIT decides instead.
-func expectMemory(connectors, tables int, others ...int64) {
-	sum := int64(connectors)*memoryPerConnector + int64(tables)*memoryPerTable
+func expectMemory(connectors, tables, sinks int, others ...int64) {
+	sum := int64(connectors)*memoryPerConnector + int64(tables)*memoryPerTable + int64(sinks)*memoryPerSink
 	for _, n := range others {
 		sum += n
 	}

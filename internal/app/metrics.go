@@ -28,6 +28,17 @@ type metrics struct {
 	lagVersions *prometheus.GaugeVec     // table
 	lagSeconds  *prometheus.GaugeVec     // table
 
+	generation prometheus.Gauge
+	reloads    *prometheus.CounterVec // outcome
+
+	sinkSent        *prometheus.CounterVec // table, sink
+	sinkRefused     *prometheus.CounterVec // table, sink
+	sinkMissed      *prometheus.CounterVec // table, sink
+	sinkGaps        *prometheus.CounterVec // table, sink
+	sinkLagVersions *prometheus.GaugeVec   // table, sink
+	sinkLagSeconds  *prometheus.GaugeVec   // table, sink
+	sinkDown        *prometheus.GaugeVec   // table, sink
+
 	upkeep *upkeepMetrics
 }
 
@@ -53,17 +64,24 @@ func newMetrics(registry prometheus.Registerer, project string) *metrics {
 		return g
 	}
 	m := &metrics{
-		rowsIn:      counter("rows_in_total", "Rows that connectors handed over: landed, quarantined or duplicate.", "table"),
-		bytesIn:     counter("bytes_in_total", "Bytes of the messages that connectors handed over.", "table"),
-		landed:      counter("rows_landed_total", "Rows committed to the landed table.", "table"),
-		duplicates:  counter("rows_duplicate_total", "Rows dropped because the landed table's log already had their source positions.", "table"),
-		scored:      counter("rows_scored_total", "Rows committed to the scored table.", "table"),
-		quarantined: counter("rows_quarantined_total", "Rows committed to the quarantine table, by the hop that did it and the rule they broke.", "table", "hop", "rule"),
-		warned:      counter("rows_warned_total", "Rows that failed a check with on_fail: warn.", "table", "check"),
-		conflicts:   counter("commit_conflicts_total", "Commits that lost a version to another writer and were tried again.", "table"),
-		newFields:   counter("new_fields_total", "Fields that the contract does not know, with on_new_field: add: a column was added for them, or they are ignored.", "table", "outcome"),
-		lagVersions: gauge("lag_versions", "Landed versions that are not scored yet.", "table"),
-		lagSeconds:  gauge("lag_seconds", "Age of the oldest landed commit of the last range when its rows became queryable.", "table"),
+		rowsIn:          counter("rows_in_total", "Rows that connectors handed over: landed, quarantined or duplicate.", "table"),
+		bytesIn:         counter("bytes_in_total", "Bytes of the messages that connectors handed over.", "table"),
+		landed:          counter("rows_landed_total", "Rows committed to the landed table.", "table"),
+		duplicates:      counter("rows_duplicate_total", "Rows dropped because the landed table's log already had their source positions.", "table"),
+		scored:          counter("rows_scored_total", "Rows committed to the scored table.", "table"),
+		quarantined:     counter("rows_quarantined_total", "Rows committed to the quarantine table, by the hop that did it (or sink) and the rule they broke.", "table", "hop", "rule"),
+		warned:          counter("rows_warned_total", "Rows that failed a check with on_fail: warn.", "table", "check"),
+		conflicts:       counter("commit_conflicts_total", "Commits that lost a version to another writer and were tried again.", "table"),
+		newFields:       counter("new_fields_total", "Fields that the contract does not know, with on_new_field: add: a column was added for them, or they are ignored.", "table", "outcome"),
+		lagVersions:     gauge("lag_versions", "Landed versions that are not scored yet.", "table"),
+		lagSeconds:      gauge("lag_seconds", "Age of the oldest landed commit of the last range when its rows became queryable.", "table"),
+		sinkSent:        counter("sink_rows_total", "Rows that sinks have taken, those that were sent again included.", "table", "sink"),
+		sinkRefused:     counter("sink_rows_refused_total", "Rows that a sink refused, committed to the quarantine table.", "table", "sink"),
+		sinkMissed:      counter("sink_rows_missed_total", "Rows that were not sent because their files were deleted first: the sink was away for too long.", "table", "sink"),
+		sinkGaps:        counter("sink_gaps_total", "Files, or stretches of the log, that were deleted before a sink had sent their rows.", "table", "sink"),
+		sinkLagVersions: gauge("sink_lag_versions", "Scored versions of which a sink has not sent all rows.", "table", "sink"),
+		sinkLagSeconds:  gauge("sink_lag_seconds", "Age of the first commit of which a sink has not sent all rows.", "table", "sink"),
+		sinkDown:        gauge("sink_down", "1 while a sink takes no rows.", "table", "sink"),
 		stage: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Namespace: "tidemill", Name: "batch_stage_seconds",
 			Help:    "Time of one batch in a stage: decode, encode, put, land_commit, land (all of hop one), read, check, score, write, commit, turn (all of hop two).",
@@ -71,6 +89,12 @@ func newMetrics(registry prometheus.Registerer, project string) *metrics {
 		}, []string{"table", "stage"}),
 	}
 	r.MustRegister(m.stage)
+	m.generation = prometheus.NewGauge(prometheus.GaugeOpts{Namespace: "tidemill", Name: "generation", Help: "Generation of the project's files that runs: 1 at the start, one more for each edit that was taken in."})
+	r.MustRegister(m.generation)
+	m.reloads = counter("reloads_total", "Edits of the project's files: outcome is done, or refused (nothing was changed).", "outcome")
+	for _, outcome := range []string{"done", "refused"} {
+		m.reloads.WithLabelValues(outcome)
+	}
 	m.upkeep = newUpkeepMetrics(r)
 	return m
 }

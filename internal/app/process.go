@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -50,15 +51,22 @@ type process struct {
 	worker   worker.Worker
 	notify   *notifier
 	conns    *connectors.Engine
-	configs  []*connectors.Config
+	fleet    *fleet
+	connect  bool // this process runs connectors
+	sinks    *sinkRunners
 
-	lives    map[string]*live // by table
+	bucketsMu sync.Mutex
+	buckets   []func() // guarded by bucketsMu: that connectors read; to be closed
+
+	gen      atomic.Pointer[generation]
+	refused  atomic.Pointer[refusal] // the last edit that was refused, nil when a later one was not
+	edits    sync.WaitGroup          // follow
+	unwatch  context.CancelFunc
+	terminal bool      // it was started in one
+	tried    time.Time // when an edit last met something other than problems; follow's own
+
+	lives    lives
 	landings landings
-
-	stopConns context.CancelFunc
-	running   sync.WaitGroup
-	connDone  chan struct{} // closed when every connector's input has ended
-	connErrs  chan error
 }
 
 type processOptions struct {
@@ -69,6 +77,7 @@ type processOptions struct {
 	log             *slog.Logger
 	registry        prometheus.Registerer
 	mux             *connectors.Mux
+	board           *board // may be nil
 	grace           time.Duration
 }
 
@@ -77,19 +86,21 @@ type processOptions struct {
 func startProcess(ctx context.Context, o processOptions) (started *process, err error) {
 	p := &process{
 		project: o.project, ends: o.ends, log: o.log.With("project", o.project.Name()),
-		metrics: newMetrics(o.registry, o.project.Name()), connDone: make(chan struct{}), connErrs: make(chan error, 16), lives: map[string]*live{},
+		metrics: newMetrics(o.registry, o.project.Name()), connect: o.connect,
 	}
-	for _, c := range o.project.Contracts() {
-		p.lives[c.Name()] = &live{}
-	}
+	p.fleet = newFleet(o.grace, p.log)
 	defer func() {
 		if err != nil {
 			logStop(p.log, p.stop(context.WithoutCancel(ctx)))
 		}
 	}()
-	if p.conns, p.configs, err = lintProject(o.project, nil, p, o.mux, p.log); err != nil {
+	engine, configs, err := lintProject(o.project, nil, p, o.mux, p.log)
+	if err != nil {
 		return nil, err
 	}
+	first := &generation{number: 1, since: time.Now(), project: o.project, configs: configs}
+	p.conns = engine
+	p.gen.Store(first)
 	if err := p.connectStore(ctx, o.wait); err != nil {
 		return nil, err
 	}
@@ -108,14 +119,20 @@ func startProcess(ctx context.Context, o processOptions) (started *process, err 
 		cacheBytes, maintainBytes = o.project.Cache().Memory, o.project.Maintenance().Memory
 	}
 	cache := lakehouse.NewRecordCache(cacheBytes)
-	expectMemory(len(p.configs), len(o.project.Contracts()), cacheBytes, maintainBytes)
+	sinkCount := 0
+	for _, c := range o.project.Contracts() {
+		if o.worker {
+			sinkCount += len(c.Sinks())
+		}
+	}
+	expectMemory(len(configs), len(o.project.Contracts()), sinkCount, cacheBytes, maintainBytes)
 	contracts := map[string]*contract.Table{}
 	for _, c := range o.project.Contracts() {
 		contracts[c.Name()] = c
 	}
 	p.tables = &tables{
 		store: p.store, contracts: contracts, cache: cache, metrics: p.metrics, live: p.live, notify: p.landed, fault: faultPoint(), log: p.log,
-		open: map[string]*lakehouse.Table{}, landings: map[string]*connectors.Landing{},
+		open: map[string]*lakehouse.Table{}, landings: map[string]*connectors.Landing{}, landed: p.fleet.landed,
 	}
 	watchTables(o.registry, o.project.Name(), p.tables.opened)
 	if o.worker {
@@ -127,9 +144,15 @@ func startProcess(ctx context.Context, o processOptions) (started *process, err 
 		if err := p.checkTables(ctx); err != nil {
 			return nil, err
 		}
-		p.startConnectors(o.grace)
-	} else {
-		close(p.connDone)
+		for _, c := range configs {
+			if err := p.fleet.start(p.conns, c); err != nil {
+				return nil, err
+			}
+		}
+	}
+	p.metrics.generation.Set(1)
+	if o.board != nil {
+		o.board.add(p)
 	}
 	return p, nil
 }
@@ -159,13 +182,18 @@ func (p *process) startWorker(ctx context.Context, queue string, cache *lakehous
 		Logger: p.log, Observe: p.observeTurn, TurnStarted: p.notify.turnStarted, Fault: faultPoint(),
 		Maintained: p.maintained, Busy: p.landings.busy,
 		MaintainMemory: p.project.Maintenance().Memory, OrphansEvery: p.project.Maintenance().OrphansEvery,
+		HoldScored: p.holdForSinks,
 	})
 	p.closers = append(p.closers, p.acts.Close)
+	if p.sinks, err = p.newSinks(ctx, p.project.Contracts()); err != nil {
+		return err
+	}
+	p.sinks.start()
 	p.worker = newWorker(p.temporal, queue, p.acts)
 	if err := p.worker.Start(); err != nil {
 		return fmt.Errorf("start worker: %w", err)
 	}
-	if err := p.registerModels(ctx, queue); err != nil {
+	if err := p.registerModels(ctx, queue, p.project.Models()); err != nil {
 		return err
 	}
 	for _, c := range p.project.Contracts() {
@@ -173,10 +201,7 @@ func (p *process) startWorker(ctx context.Context, queue string, cache *lakehous
 			return fmt.Errorf("start pipeline of %s: %w", c.Name(), plain(err))
 		}
 	}
-	sched := &schedules{
-		client: p.temporal.ScheduleClient(), queue: queue, project: p.project.Name(), every: p.project.Maintenance().Every, log: p.log,
-	}
-	return sched.set(ctx, sortedKeys(p.lives))
+	return p.schedules(p.project).set(ctx, contractNames(p.contracts()))
 }
 
 // landed is told of every commit to a landed table.
@@ -185,11 +210,15 @@ func (p *process) landed(table string) {
 	p.notify.landed(table)
 }
 
-func (p *process) live(table string) *live { return p.lives[table] }
+func (p *process) live(table string) *live { return p.lives.of(table) }
+
+// contracts are those of the generation that runs.
+func (p *process) contracts() []*contract.Table { return p.gen.Load().project.Contracts() }
 
 func (p *process) observeTurn(s activities.Scored) {
 	p.metrics.turn(s)
 	p.live(s.Table).turn(s)
+	p.sinks.wake(s.Table)
 }
 
 // maintained is told of every step of maintenance. A commit that moves a landed table's
@@ -198,15 +227,15 @@ func (p *process) observeTurn(s activities.Scored) {
 func (p *process) maintained(s activities.Maintained) {
 	p.metrics.upkeep.step(s)
 	c := s.Result.Counts
-	if _, landed := p.lives[s.Table]; landed && c.FilesJoined+c.FilesExpired+c.FilesRewritten > 0 {
+	if _, landed := p.gen.Load().project.Contract(s.Table); landed && c.FilesJoined+c.FilesExpired+c.FilesRewritten > 0 {
 		p.notify.landed(s.Table)
 	}
 }
 
 // registerModels puts the models of tidemill.yaml through the gate where their
 // alias does not exist yet.
-func (p *process) registerModels(ctx context.Context, queue string) error {
-	for _, m := range p.project.Models() {
+func (p *process) registerModels(ctx context.Context, queue string, ms []project.Model) error {
+	for _, m := range ms {
 		if m.Alias != "" {
 			_, err := p.registry.Resolve(ctx, m.Name+"@"+m.Alias)
 			if err == nil {
@@ -235,7 +264,7 @@ func (p *process) registerModels(ctx context.Context, queue string) error {
 // connectors.
 func (p *process) checkTables(ctx context.Context) error {
 	var ps problem.List
-	for _, c := range p.configs {
+	for _, c := range p.gen.Load().configs {
 		if _, err := p.tables.Landing(ctx, c.Table); err != nil {
 			ps.Add(problem.Of(err)...)
 		}
@@ -243,37 +272,14 @@ func (p *process) checkTables(ctx context.Context) error {
 	return ps.Err()
 }
 
-// startConnectors runs every connector until its input ends or the process stops.
-func (p *process) startConnectors(grace time.Duration) {
-	ctx, cancel := context.WithCancel(context.Background())
-	p.stopConns = cancel
-	for _, c := range p.configs {
-		p.running.Add(1)
-		go func() {
-			defer p.running.Done()
-			p.log.Info("connector started", "connector", c.Name, "table", c.Table, "input", c.Input)
-			err := p.conns.Run(ctx, c, grace)
-			switch {
-			case err != nil:
-				p.connErrs <- err
-			case ctx.Err() == nil:
-				p.log.Info("connector finished: its input has ended", "connector", c.Name)
-			}
-		}()
-	}
-	go func() {
-		p.running.Wait()
-		close(p.connDone)
-	}()
-}
-
 // stop ends the process in the order of the rows' path: no more input, what
 // has been taken in is committed and acked, then the worker, then the rest.
 func (p *process) stop(ctx context.Context) error {
-	if p.stopConns != nil {
-		p.stopConns()
-		<-p.connDone
+	if p.unwatch != nil {
+		p.unwatch()
 	}
+	p.edits.Wait()
+	p.fleet.haltAll()
 	var errs []error
 	if p.tables != nil {
 		errs = append(errs, p.tables.close(ctx))
@@ -284,12 +290,16 @@ func (p *process) stop(ctx context.Context) error {
 	if p.worker != nil {
 		p.worker.Stop()
 	}
+	if p.sinks != nil {
+		p.sinks.close()
+	}
 	if p.tables != nil {
 		errs = append(errs, p.tables.settle(ctx))
 	}
 	if p.temporal != nil {
 		p.temporal.Close()
 	}
+	p.closeBuckets()
 	for i := len(p.closers) - 1; i >= 0; i-- {
 		errs = append(errs, p.closers[i]())
 	}
@@ -299,7 +309,7 @@ func (p *process) stop(ctx context.Context) error {
 // lag is how many landed versions are not scored yet, over all tables.
 func (p *process) lag(ctx context.Context) (int64, error) {
 	var lag int64
-	for _, c := range p.project.Contracts() {
+	for _, c := range p.contracts() {
 		landed, err := p.tables.Open(ctx, c.Name())
 		if errors.Is(err, fs.ErrNotExist) {
 			continue

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"reflect"
 	"sync"
 
 	"github.com/tidemill/tidemill/activities"
@@ -20,18 +21,26 @@ import (
 // of one is known to the other without asking the store.
 type tables struct {
 	store     objstore.Store
-	contracts map[string]*contract.Table
+	contracts map[string]*contract.Table // in a process guarded by mu; see setContracts
 	cache     *lakehouse.RecordCache
 	metrics   *metrics
 	live      func(table string) *live
 	notify    func(table string)
+	landed    func(connectors.Outcome) // may be nil
 	fault     func(point string)
 	log       *slog.Logger
 
-	mu       sync.Mutex
-	open     map[string]*lakehouse.Table
-	landings map[string]*connectors.Landing
-	fields   map[string]*fieldBook // of landings with on_new_field: add
+	mu        sync.Mutex
+	appenders map[string]keptAppender // by the table they append to
+	open      map[string]*lakehouse.Table
+	landings  map[string]*connectors.Landing
+	fields    map[string]*fieldBook // of landings with on_new_field: add
+}
+
+// keptAppender is an appender with what it was made for.
+type keptAppender struct {
+	*lakehouse.Appender
+	dedupe *lakehouse.Dedupe
 }
 
 // Open implements activities.Tables.
@@ -96,14 +105,18 @@ func (t *tables) Landing(ctx context.Context, name string) (*connectors.Landing,
 		return nil, err
 	}
 	observe := t.metrics.landing(name)
+	dedupe, dedupeBad := connectors.Dedupe(c)
 	l := &connectors.Landing{
 		Contract:   c,
-		Landed:     t.appender(landed, name, true),
-		Quarantine: t.appender(bad, name, false),
+		Landed:     t.appender(ctx, landed, name, dedupe, true),
+		Quarantine: t.appender(ctx, bad, name, dedupeBad, false),
 		Table:      landed,
 		Observe: func(o connectors.Outcome) {
 			observe(o)
 			t.live(name).land(o)
+			if t.landed != nil {
+				t.landed(o)
+			}
 		},
 		Fault: t.fault,
 		Committed: func(done lakehouse.Appended) {
@@ -135,14 +148,34 @@ func (t *tables) keepFields(name string, l *connectors.Landing) {
 	}
 }
 
-// appender builds the group committer of one table. Only the landed table's
-// steps are fault points: tests kill the process there by name.
-func (t *tables) appender(l *lakehouse.Table, name string, faults bool) *lakehouse.Appender {
-	o := lakehouse.AppenderOptions{Logger: t.log.With("table", name), Metrics: t.metrics.appender(name)}
+// appender returns the group committer of one table. It stays the same one when the
+// contract changes, so that what is on its way under the old one is known to the new,
+// unless it is to look for repeated rows in another way. Only the landed table's steps
+// are fault points: tests kill the process there by name.
+func (t *tables) appender(ctx context.Context, l *lakehouse.Table, name string, dedupe *lakehouse.Dedupe, faults bool) *lakehouse.Appender {
+	at := name
+	if !faults {
+		at += quarantine.Suffix
+	}
+	if k, ok := t.appenders[at]; ok {
+		if reflect.DeepEqual(k.dedupe, dedupe) {
+			return k.Appender
+		}
+		// What it has taken is committed, and so known to the one that follows it.
+		if err := k.Close(ctx); err != nil {
+			t.log.Warn("close the appender of a table whose dedupe has changed", "table", at, "error", err)
+		}
+	}
+	o := lakehouse.AppenderOptions{Dedupe: dedupe, Logger: t.log.With("table", name), Metrics: t.metrics.appender(name)}
 	if faults {
 		o.Fault = t.fault
 	}
-	return lakehouse.NewAppender(l, o)
+	if t.appenders == nil {
+		t.appenders = map[string]keptAppender{}
+	}
+	k := keptAppender{lakehouse.NewAppender(l, o), dedupe}
+	t.appenders[at] = k
+	return k.Appender
 }
 
 // close ends the appenders; what they have taken is committed first.
@@ -150,8 +183,8 @@ func (t *tables) close(ctx context.Context) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	var errs []error
-	for _, l := range t.landings {
-		errs = append(errs, l.Quarantine.Close(ctx), l.Landed.Close(ctx))
+	for _, a := range t.appenders {
+		errs = append(errs, a.Close(ctx))
 	}
 	for _, b := range t.fields {
 		b.close(ctx)

@@ -8,10 +8,13 @@ import (
 	"log/slog"
 	"time"
 
+	failurepb "go.temporal.io/api/failure/v1"
 	"go.temporal.io/api/serviceerror"
 	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/converter"
 	sdklog "go.temporal.io/sdk/log"
+	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/worker"
 	"go.temporal.io/sdk/workflow"
 
@@ -28,7 +31,7 @@ type Cluster struct {
 }
 
 func dialTemporal(c Cluster, log *slog.Logger) (client.Client, error) {
-	o := client.Options{HostPort: c.Address, Namespace: c.Namespace, Logger: sdklog.NewStructuredLogger(quiet(log))}
+	o := client.Options{HostPort: c.Address, Namespace: c.Namespace, Logger: sdklog.NewStructuredLogger(quiet(log)), FailureConverter: scrubbing{temporal.GetDefaultFailureConverter()}}
 	if c.TLS {
 		o.ConnectionOptions.TLS = &tls.Config{MinVersion: tls.VersionTLS12}
 	}
@@ -40,6 +43,19 @@ func dialTemporal(c Cluster, log *slog.Logger) (client.Client, error) {
 		return nil, fmt.Errorf("temporal client: %w", err)
 	}
 	return t, nil
+}
+
+// scrubbing keeps secrets out of what workflows and activities fail with, which their
+// histories keep and the UI shows.
+type scrubbing struct{ converter.FailureConverter }
+
+// ErrorToFailure implements converter.FailureConverter.
+func (s scrubbing) ErrorToFailure(err error) *failurepb.Failure {
+	f := s.FailureConverter.ErrorToFailure(err)
+	for at := f; at != nil; at = at.Cause {
+		at.Message, at.StackTrace = secret.Scrub(at.Message), secret.Scrub(at.StackTrace)
+	}
+	return f
 }
 
 // reachTemporal waits until the cluster answers.

@@ -25,7 +25,13 @@ var areas = []area{
 	{"console", []string{"contract", "lakehouse", "models", "query", "internal/project"}, "the console shows what is there; it is handed what it calls, so that it runs without Temporal or Benthos"},
 	{"workflows", []string{"activities", "contract"}, "orchestration is deterministic and is replayed from history: it does no I/O, activities do"},
 	{"activities", []string{"contract", "lakehouse", "models", "quality", "query"}, "activities put the lower layers together, and know neither who schedules them nor where rows come from"},
-	{"connectors", []string{"contract", "lakehouse"}, "a connector lands rows and tells of commits; it knows neither activities nor workflows, so that it runs and is tested without Temporal"},
+	{"connectors", []string{"contract", "lakehouse", "connectors", "sinks"}, "a connector lands rows and tells of commits; it knows neither activities nor workflows, so that it runs and is tested without Temporal; of sinks it is the output"},
+	{"connectors/webhook", []string{"connectors/csvjson"}, sourceWhy},
+	{"connectors/httppoll", []string{"connectors/paging"}, sourceWhy},
+	{"connectors/sqlpoll", []string{"connectors/paging"}, sourceWhy},
+	{"connectors/paging", nil, sourceWhy},
+	{"connectors/csvjson", nil, sourceWhy},
+	{"sinks", []string{"contract", "lakehouse"}, "a sink follows a scored table; the system that rows go to and the SQL of its condition are handed in, so that it is tested without Benthos and DuckDB"},
 	{"quality", []string{"contract", "query"}, "checks are SQL over records; where records come from and go to is not theirs"},
 	{"models", []string{"contract"}, "models and lakehouse do not know each other: a registry needs only the few calls of its own Store interface"},
 	{"query", nil, "the engine runs SQL over records and files that it is handed; whose they are is not its business"},
@@ -35,6 +41,8 @@ var areas = []area{
 	{"contract", nil, "contracts are the centre that every layer may use, so they can use none"},
 	{"examples", nil, "examples are data"},
 }
+
+const sourceWhy = "how a source is read has nothing to do with where its rows go; these packages are tested without tables and without Benthos"
 
 const leafWhy = "packages below internal/ without an area of their own are vocabulary that every layer uses, so they can use no layer"
 

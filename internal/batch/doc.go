@@ -36,6 +36,14 @@ func Durable(partition string) bool {
 // recent, and never as a transaction.
 func Keyed(partition string) bool { return strings.HasPrefix(partition, "#") }
 
+// IdentifiedPrefix begins a partition that stands for one message by the id that its
+// publisher gave it. It is not durable: where a contract dedupes by message id, tables are
+// asked for the rows of such a partition, else it does not occur.
+const IdentifiedPrefix = "~#"
+
+// Identified says whether a partition stands for one message.
+func Identified(partition string) bool { return strings.HasPrefix(partition, IdentifiedPrefix) }
+
 // Run says where consecutive rows of a record came from.
 type Run struct {
 	Partition string

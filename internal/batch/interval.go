@@ -5,6 +5,11 @@ import (
 	"sort"
 )
 
+// EndOffset is the highest offset there is. A set that has it says of a partition that
+// it has ended: no offsets come between its rows and this one. It is the largest number
+// that readers of JSON keep exactly.
+const EndOffset int64 = 1<<53 - 1
+
 // Interval is an inclusive range of offsets.
 type Interval struct{ First, Last int64 }
 

@@ -12,6 +12,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/tidemill/tidemill/internal/secret"
 )
 
 // Problem is one thing that is wrong with a file. Empty parts are left out of
@@ -103,6 +105,15 @@ func (l List) Err() error {
 		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
 	})
 	return slices.Compact(out)
+}
+
+// Scrubbed returns the list without secrets in its texts; see [secret.Scrub].
+func (l List) Scrubbed() List {
+	out := slices.Clone(l)
+	for i := range out {
+		out[i].Message = secret.Scrub(out[i].Message)
+	}
+	return out
 }
 
 // Of returns the problems that an error holds, or nil when it is an error of

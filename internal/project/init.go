@@ -22,11 +22,15 @@ var template embed.FS
 // Init writes a new project to a directory, which it makes if need be, and
 // returns the files' paths below it, sorted. It never overwrites: when one of
 // the files is there already, nothing is written and the error is a
-// [problem.List] that names all such files.
-func Init(dir string) ([]string, error) {
+// [problem.List] that names all such files. Beside the JSON Schemas that this package
+// knows, schemas holds further ones, by the names that their files get in schemas/.
+func Init(dir string, schemas map[string][]byte) ([]string, error) {
 	files, err := newFiles()
 	if err != nil {
 		return nil, fmt.Errorf("new project: %w", err)
+	}
+	for name, data := range schemas {
+		files[path.Join("schemas", name+".json")] = append(slices.Clone(data), '\n')
 	}
 	var names []string
 	var ps problem.List

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/tidemill/tidemill/contract"
@@ -161,6 +162,7 @@ func (p *Project) setModels(n *strictyaml.Node, ps *problem.List) {
 			}
 		}
 		if file != nil {
+			m.Line = file.Line
 			m.File = filepath.Join(p.dir, filepath.FromSlash(file.Value))
 			switch info, err := os.Stat(m.File); {
 			case errors.Is(err, fs.ErrNotExist):
@@ -212,11 +214,16 @@ func (p *Project) setMaintenance(n *strictyaml.Node, ps *problem.List) {
 // logs, where / and @ separate parts and a leading ~ or # means something.
 var connectorName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]*$`)
 
+// TestSuffix is what the names of files with a connector's unit tests end in.
+const TestSuffix = "_test.yaml"
+
 func connectorFiles(dir string, ps *problem.List) ([]string, error) {
 	files, err := strictyaml.Files(dir, ps)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil // a project that only serves tables
 	}
+	// Unit tests lie beside the connectors that they are for.
+	files = slices.DeleteFunc(files, func(f string) bool { return strings.HasSuffix(f, TestSuffix) })
 	for _, f := range files {
 		if name := strings.TrimSuffix(filepath.Base(f), ".yaml"); !connectorName.MatchString(name) {
 			ps.Addf(f, 0, "", "the connector's name %s must be letters, digits, _ and -, beginning with a letter or digit; rename the file", strictyaml.Quote(name))

@@ -66,6 +66,7 @@ type Model struct {
 	Name  string
 	File  string // path with the project's directory in front
 	Alias string // to set to the model when it does not exist yet
+	Line  int    // of the file's name in tidemill.yaml
 }
 
 // HTTP is Tidemill's own HTTP server.

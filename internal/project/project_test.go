@@ -75,7 +75,7 @@ func TestLoadEverything(t *testing.T) {
 	if c := p.Temporal(); c.Address != "temporal:7233" || c.Namespace != "prod" || c.TaskQueue != "q" || !c.TLS || c.APIKey.Reveal() != "token-7bZ" {
 		t.Errorf("temporal %+v", c)
 	}
-	if want := []Model{{"fraud", filepath.Join(dir, "models/fraud.onnx"), "challenger"}}; !reflect.DeepEqual(p.Models(), want) {
+	if want := []Model{{"fraud", filepath.Join(dir, "models/fraud.onnx"), "challenger", 12}}; !reflect.DeepEqual(p.Models(), want) {
 		t.Errorf("models %+v", p.Models())
 	}
 	if want := []string{filepath.Join(dir, "connectors/a.yaml"), filepath.Join(dir, "connectors/b.yaml")}; !reflect.DeepEqual(p.Connectors(), want) {
@@ -251,11 +251,11 @@ func TestSchema(t *testing.T) {
 
 func TestInit(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "new", "shop")
-	files, err := Init(dir)
+	files, err := Init(dir, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := []string{".gitignore", "README.md", "connectors/orders.yaml", "models/.gitkeep", "schemas/table.json", "schemas/tidemill.json", "tables/orders.yaml", "tidemill.yaml"}; !slices.Equal(files, want) {
+	if want := []string{".gitignore", "README.md", "connectors/orders.yaml", "connectors/orders_test.yaml", "models/.gitkeep", "schemas/table.json", "schemas/tidemill.json", "tables/orders.yaml", "tidemill.yaml"}; !slices.Equal(files, want) {
 		t.Errorf("wrote %v", files)
 	}
 	p, err := LoadEnv(dir, func(string) (string, bool) { return "", false })
@@ -322,7 +322,7 @@ func yamlField(text string) bool {
 
 func TestInitDoesNotOverwrite(t *testing.T) {
 	dir := write(t, map[string]string{File: "project: mine\n", "README.md": "mine"})
-	_, err := Init(dir)
+	_, err := Init(dir, nil)
 	if len(problem.Of(err)) != 2 || !strings.Contains(err.Error(), "exists already and is not overwritten") {
 		t.Fatalf("got %v", err)
 	}

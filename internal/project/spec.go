@@ -50,7 +50,7 @@ func port(doc string, def int) strictyaml.Spec {
 // [JSONSchema] tells editors.
 var projectSpec = strictyaml.Spec{
 	Kind: strictyaml.Object,
-	Doc:  "A Tidemill project: where its store, Temporal and models are; values may hold ${NAME} and ${NAME:default}",
+	Doc:  "A Tidemill project: where its store, Temporal and models are; values may hold ${NAME}, ${NAME:default}, ${file:PATH} and ${cmd:COMMAND}",
 	Fields: []strictyaml.Field{
 		{Name: "project", Spec: strictyaml.Spec{
 			Kind: strictyaml.Text, Pattern: namePattern, Looks: nameLooks,

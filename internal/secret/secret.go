@@ -1,7 +1,9 @@
 // Package secret holds the type for passwords, keys and tokens: a string that
 // prints as *** however it is printed, so that a careless log line, error, JSON
-// answer or test diff cannot give it away. It neither encrypts nor stores
-// anything.
+// answer or test diff cannot give it away. What libraries that were handed a
+// value do with it is undone by [Scrub], through which every text passes on its
+// way out. [Resolve] reads values from files and commands. The package neither
+// encrypts nor stores anything.
 package secret
 
 import (
@@ -25,11 +27,12 @@ type String struct {
 	value unique.Handle[string]
 }
 
-// New makes a secret of s.
+// New makes a secret of s, which is scrubbed from texts from then on.
 func New(s string) String {
 	if s == "" {
 		return String{}
 	}
+	Note(s)
 	return String{value: unique.Make(s)}
 }
 

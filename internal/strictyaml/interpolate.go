@@ -2,11 +2,13 @@ package strictyaml
 
 import (
 	"fmt"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
 
 	"github.com/tidemill/tidemill/internal/problem"
+	"github.com/tidemill/tidemill/internal/secret"
 )
 
 var (
@@ -17,7 +19,8 @@ var (
 // Interpolate fills in the variables of a document before it is checked, by
 // the rules that connectors know from Benthos: ${NAME} is the variable's
 // value, ${NAME:default} falls back when it is not set, and ${{NAME}} stands
-// for the characters ${NAME}. Names of fields and comments stay as they are. A
+// for the characters ${NAME}. ${file:PATH} is what a file holds, ${cmd:COMMAND} what a
+// command prints, see [secret.Resolve]; both begin in the file's directory. Names of fields and comments stay as they are. A
 // field whose value comes out empty counts as left out, so that
 // "${NAME:}" makes it optional. Problems never quote what a variable holds.
 func Interpolate(root *Node, lookup func(string) (string, bool), ps *problem.List) {
@@ -33,7 +36,7 @@ func Interpolate(root *Node, lookup func(string) (string, bool), ps *problem.Lis
 	}
 	root.source, root.interpolated = root.Value, true
 	root.Value = variable.ReplaceAllStringFunc(root.Value, func(m string) string {
-		text, err := resolve(m, lookup)
+		text, err := resolve(filepath.Dir(root.File), m, lookup)
 		if err != nil {
 			root.bad = true
 			ps.Add(root.Problem("%v", err))
@@ -42,9 +45,16 @@ func Interpolate(root *Node, lookup func(string) (string, bool), ps *problem.Lis
 	})
 }
 
-func resolve(m string, lookup func(string) (string, bool)) (string, error) {
+func resolve(dir, m string, lookup func(string) (string, bool)) (string, error) {
 	if strings.HasPrefix(m, "${{") {
 		return "${" + m[len("${{"):len(m)-len("}}")] + "}", nil
+	}
+	if secret.Reference.MatchString(m) {
+		value, err := secret.Resolve(dir, m)
+		if c, bad := control(value); err == nil && bad {
+			err = fmt.Errorf("what %s gives holds the control character %U; remove it", Quote(m), c)
+		}
+		return value, err
 	}
 	body, closed := strings.CutSuffix(m[len("${"):], "}")
 	name, def, hasDefault := strings.Cut(body, ":")

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"io"
 
 	"github.com/apache/arrow/go/v17/arrow"
 	"github.com/apache/arrow/go/v17/arrow/array"
@@ -27,8 +28,8 @@ var int96Timestamp = &arrow.TimestampType{Unit: arrow.Microsecond, TimeZone: "UT
 
 // openFile reads a file's footer. leaves says which leaf columns are INT96 timestamps in
 // truth; nil when none is.
-func openFile(data []byte) (r *file.Reader, leaves []bool, err error) {
-	r, err = file.NewParquetReader(bytes.NewReader(data))
+func openFile(src io.ReaderAt, size int64, props *pq.ReaderProperties) (r *file.Reader, leaves []bool, err error) {
+	r, err = file.NewParquetReader(io.NewSectionReader(src, 0, size), file.WithReadProps(props))
 	if err != nil {
 		return nil, nil, err
 	}
@@ -55,7 +56,7 @@ func openFile(data []byte) (r *file.Reader, leaves []bool, err error) {
 	if meta, err = metadata.NewFileMetaData(buf.Bytes(), nil); err != nil {
 		return nil, nil, err
 	}
-	r, err = file.NewParquetReader(bytes.NewReader(data), file.WithMetadata(meta))
+	r, err = file.NewParquetReader(io.NewSectionReader(src, 0, size), file.WithReadProps(props), file.WithMetadata(meta))
 	return r, leaves, err
 }
 

@@ -1,12 +1,15 @@
 package parquet
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"io"
 
 	"github.com/apache/arrow/go/v17/arrow"
 	"github.com/apache/arrow/go/v17/arrow/array"
 	"github.com/apache/arrow/go/v17/arrow/memory"
+	pq "github.com/apache/arrow/go/v17/parquet"
 	"github.com/apache/arrow/go/v17/parquet/file"
 	"github.com/apache/arrow/go/v17/parquet/pqarrow"
 )
@@ -28,9 +31,13 @@ const maxBatch = 1 << 20
 
 // NewReader reads the footer of a file that is in memory. The Reader uses data for as
 // long as it is used itself.
-func NewReader(data []byte) (r *Reader, err error) {
+func NewReader(data []byte) (*Reader, error) {
+	return newReader(bytes.NewReader(data), int64(len(data)), pq.NewReaderProperties(memory.NewGoAllocator()))
+}
+
+func newReader(src io.ReaderAt, size int64, props *pq.ReaderProperties) (r *Reader, err error) {
 	defer recovered(&err)
-	pr, int96, err := openFile(data)
+	pr, int96, err := openFile(src, size, props)
 	if err != nil {
 		return nil, fmt.Errorf("decode parquet: %w", err)
 	}
@@ -56,7 +63,7 @@ func NewReader(data []byte) (r *Reader, err error) {
 	if int96 != nil {
 		schema = int96Schema(schema, int96)
 	}
-	return &Reader{pr, fr, schema, int96, int64(len(data))}, nil
+	return &Reader{pr, fr, schema, int96, size}, nil
 }
 
 // recovered turns a panic into an error: the decoder trusts lengths that it reads.
@@ -200,6 +207,12 @@ func (r *Reader) column(groups []int, cr *pqarrow.ColumnReader, t arrow.DataType
 	if err != nil {
 		return nil, err
 	}
+	return r.single(chunks, t, first)
+}
+
+// single returns the chunks of a column, whose first leaf is given, as one array, and
+// releases them.
+func (r *Reader) single(chunks *arrow.Chunked, t arrow.DataType, first int) (arrow.Array, error) {
 	defer chunks.Release()
 	a, err := whole(memory.DefaultAllocator, chunks)
 	if err != nil || r.int96 == nil {

@@ -19,6 +19,7 @@ const (
 	ClassCheck    = "check"    // a check of the contract failed
 	ClassFeatures = "features" // the features expression failed on the row
 	ClassScore    = "score"    // the model rejected the row
+	ClassSink     = "sink"     // a sink refused the row, which is in the scored table all the same
 )
 
 // Suffix is what a quarantine table's name adds to its landed table's.

@@ -17,7 +17,7 @@ func redisSource(t *testing.T, p *proxy) source {
 	// A command whose answer got lost is not repeated by the client: that would send a message twice.
 	c := redis.NewClient(&redis.Options{Addr: r.Addr, MaxRetries: -1})
 	t.Cleanup(func() { _ = c.Close() })
-	const stream, group = "in", "tidemill"
+	const stream, group = "in", "tidemill-redis"
 	return source{
 		name: "redis", once: true,
 		input: fmt.Sprintf("  redis_streams:\n    url: redis://%s\n    streams: [%s]\n    client_id: ${MEMBER}\n    limit: 20\n    timeout: 100ms\n    claim_after: 3s\n", p.addr, stream),
