@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"time"
 
@@ -133,6 +134,7 @@ func (r *reading) resume(ctx context.Context) error {
 		}
 	}
 	begun := rows.Found || len(r.in) > 0
+	r.c.Log.Info("going on where the table's log says", slog.String("slot", r.c.Slot), slog.Bool("slot_exists", s != nil), slog.Bool("snapshot_begun", rows.Found), slog.Bool("changes_begun", len(r.in) > 0))
 	switch {
 	case s == nil && begun:
 		return fmt.Errorf("slot %s is gone from the server, and with it the changes since the last ones in the table. %s", r.c.Slot, anew)
