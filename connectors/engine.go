@@ -157,3 +157,11 @@ func (e *Engine) begins(connector string) {
 		built()
 	}
 }
+
+// Release gives up the HTTP paths that a connector does not take rows at any more; it is
+// for when the connector has gone, or runs with others.
+func (e *Engine) Release(connector string) {
+	if e.mux != nil {
+		e.mux.release(connector)
+	}
+}

@@ -19,7 +19,7 @@ func (c *Config) Mock(name string, processor any) (*Config, error) {
 		return nil, fmt.Errorf("must be a processor, such as {mapping: 'root = this'}")
 	}
 	out := *c
-	out.root = deepCopy(c.root)
+	out.root, out.resolved = deepCopy(c.root), nil
 	var at *yaml.Node
 	if strings.HasPrefix(name, "/") {
 		at = pointed(out.root, strings.Split(name, "/")[1:])

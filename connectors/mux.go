@@ -86,3 +86,15 @@ func (m *Mux) forget(connector string) {
 		}
 	}
 }
+
+// release gives up the paths that a connector had and does not have any more: nobody will
+// take them again.
+func (m *Mux) release(connector string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for p, reg := range m.paths {
+		if reg.connector == connector && reg.handler == nil {
+			delete(m.paths, p)
+		}
+	}
+}

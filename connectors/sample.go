@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"sync"
 	"time"
@@ -123,7 +124,13 @@ func (c *Config) sampled(o SampleOptions, h *hold) (conf string, notes []string,
 		if p != nil && p.Kind == yaml.MappingNode {
 			setScalar(p, "threads", "1", "!!int")
 		}
+		if ps := c.fill(root, io.Discard); ps != nil { // what stood in the input is not needed
+			return "", nil, ps
+		}
 	} else {
+		if ps := c.fill(root, io.Discard); ps != nil {
+			return "", nil, ps
+		}
 		suffix, err := randomSuffix()
 		if err != nil {
 			return "", nil, err

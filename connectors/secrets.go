@@ -3,6 +3,7 @@ package connectors
 import (
 	"crypto/sha256"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -29,8 +30,17 @@ func (c *Config) Resolve() problem.List {
 	}
 	r := &resolved{root: deepCopy(c.root)}
 	h := sha256.New()
-	var ps problem.List
-	eachScalar(r.root, "", func(path string, n *yaml.Node) {
+	if ps := c.fill(r.root, h); ps != nil {
+		return ps
+	}
+	h.Sum(r.sum[:0])
+	c.resolved = r
+	return nil
+}
+
+// fill puts values in the places of references in a tree of the config's own.
+func (c *Config) fill(root *yaml.Node, sum io.Writer) (ps problem.List) {
+	eachScalar(root, "", func(path string, n *yaml.Node) {
 		if !secret.Reference.MatchString(n.Value) {
 			return
 		}
@@ -40,7 +50,7 @@ func (c *Config) Resolve() problem.List {
 			if err != nil {
 				ps.Add(problem.Problem{File: c.File, Line: n.Line, Column: n.Column, Field: path, Message: err.Error()})
 			}
-			_, _ = fmt.Fprintf(h, "%s=%q\n", path, value)
+			_, _ = fmt.Fprintf(sum, "%s=%q\n", path, value)
 			// What looks like a variable in a value is none.
 			text += n.Value[last:m[0]] + variables.ReplaceAllString(value, "$${{${1}}}")
 			last = m[1]
@@ -48,12 +58,7 @@ func (c *Config) Resolve() problem.List {
 		n.Value, n.Tag, n.Style = text+n.Value[last:], "!!str", yaml.DoubleQuotedStyle
 		noteField(path, expand(n.Value))
 	})
-	if len(ps) > 0 {
-		return ps
-	}
-	h.Sum(r.sum[:0])
-	c.resolved = r
-	return nil
+	return ps
 }
 
 // dir is the project's directory.

@@ -58,7 +58,7 @@ func csvKinds(s *arrow.Schema) func(string) csvKind {
 		if !ok {
 			return csvText
 		}
-		switch t := f[0].Type.(type) {
+		switch f[0].Type.(type) {
 		case *arrow.BooleanType:
 			return csvBool
 		case *arrow.ListType, *arrow.StructType:
@@ -66,7 +66,6 @@ func csvKinds(s *arrow.Schema) func(string) csvKind {
 		case *arrow.Int64Type, *arrow.Int32Type, *arrow.Float64Type, *arrow.Float32Type:
 			return csvNumber
 		default:
-			_ = t
 			return csvText // decimals and times are read from strings
 		}
 	}

@@ -71,7 +71,8 @@ func (k *Socket) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return // it has answered
 	}
 	c := &conn{s: s, ws: ws, from: s.origin(r), key: r.Header.Get(KeyHeader), acks: make(chan *request, socketPending)}
-	c.serve(r.Context())
+	// The request's own context ends with a read that is interrupted, answers do not.
+	c.serve(context.WithoutCancel(r.Context()))
 }
 
 // mayConnect keeps web pages of other sites out, unless CORS lets them in.
@@ -135,10 +136,10 @@ func (c *conn) alive(string) error {
 }
 
 // read takes messages until the peer or the server ends, and returns what to close with.
-func (c *conn) read(ctx context.Context) []byte {
+func (c *conn) read(answering context.Context) []byte {
 	c.ws.SetPongHandler(c.alive)
 	_ = c.alive("")
-	ctx, cancel := context.WithCancel(ctx)
+	ctx, cancel := context.WithCancel(answering)
 	defer cancel()
 	go func() {
 		select {
@@ -149,7 +150,7 @@ func (c *conn) read(ctx context.Context) []byte {
 		}
 	}()
 	for {
-		err := c.next(ctx)
+		err := c.next(ctx, answering)
 		switch {
 		case err == nil:
 		case errors.Is(err, errTooLarge):
@@ -178,7 +179,7 @@ const smallMessage = 64 << 10
 
 // next reads a message and hands it over. While there is no room for it, it is not
 // read, so that the peer has to wait.
-func (c *conn) next(ctx context.Context) error {
+func (c *conn) next(ctx, answering context.Context) error {
 	s := c.s
 	if err := c.pace(ctx); err != nil {
 		return err
@@ -200,10 +201,12 @@ func (c *conn) next(ctx context.Context) error {
 		s.memory.Release(over)
 		buf.held -= over
 	}
-	return c.handOver(ctx, buf)
+	return c.handOver(ctx, answering, buf)
 }
 
-func (c *conn) handOver(ctx context.Context, buf *buffer) error {
+// handOver gives a message to whoever takes it. One that was taken is answered, also
+// when reading ends meanwhile.
+func (c *conn) handOver(ctx, answering context.Context, buf *buffer) error {
 	s := c.s
 	m := &Message{Data: buf.b, Key: c.key, First: c.line, From: c.from}
 	c.line += max(1, lines(m.Data))
@@ -224,8 +227,8 @@ func (c *conn) handOver(ctx context.Context, buf *buffer) error {
 	select {
 	case c.acks <- m.req:
 		return nil
-	case <-ctx.Done():
-		return ctx.Err()
+	case <-answering.Done():
+		return answering.Err()
 	}
 }
 

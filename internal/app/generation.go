@@ -134,6 +134,9 @@ func (p *process) move(ctx context.Context, from, to *generation, s step) error 
 			return err
 		}
 	}
+	for _, name := range s.stop {
+		p.conns.Release(name)
+	}
 	return nil
 }
 
