@@ -14,6 +14,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	amqp "github.com/rabbitmq/amqp091-go"
 	"github.com/redis/go-redis/v9"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -193,6 +194,56 @@ func TestSampleStreams(t *testing.T) {
 	info, err := team.Info(t.Context())
 	if err != nil || info.NumPending != 10 || info.NumAckPending != 0 || info.Delivered.Consumer != 0 {
 		t.Errorf("the consumer was moved: %+v, %v", info, err)
+	}
+}
+
+// TestSampleQueue: a queue has its messages again.
+func TestSampleQueue(t *testing.T) {
+	r := testserver.StartRabbitMQ(t)
+	conn, err := amqp.Dial(r.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	ch, err := conn.Channel()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ch.QueueDeclare("q", true, false, false, false, nil); err != nil {
+		t.Fatal(err)
+	}
+	const n = 30
+	if err := ch.Confirm(false); err != nil {
+		t.Fatal(err)
+	}
+	for i := range n {
+		sent, err := ch.PublishWithDeferredConfirmWithContext(t.Context(), "", "q", false, false, amqp.Publishing{Body: fmt.Appendf(nil, `{"id": %d}`, i)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		sent.Wait()
+	}
+	s, err := sampleOf(t, fmt.Sprintf("input:\n  amqp_0_9: {urls: [%q], queue: q}\n", r.URL())+lakehouseOut, SampleOptions{Rows: 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if good, bad := decodedOf(t, s); good != 20 || bad != 0 || len(s.Notes) != 1 {
+		t.Errorf("%d rows and %d bad ones, notes %q, %s", good, bad, s.Notes, s.LastWord)
+	}
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	deadline := time.After(30 * time.Second)
+	for left := 0; left != n; {
+		q, err := ch.QueueDeclarePassive("q", true, false, false, false, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		left = q.Messages
+		select {
+		case <-tick.C:
+		case <-deadline:
+			t.Fatalf("%d of %d messages are in the queue", left, n)
+		}
 	}
 }
 
