@@ -24,6 +24,7 @@ type Engine struct {
 	sinkEnv     *service.Environment // of sinks' outputs
 	sinkLintEnv *service.Environment // the same, with the input that is made for each anew
 	log         *slog.Logger
+	words       *words // the last word of the log, when the caller has no logger; see [Engine.Sample]
 	mux         *Mux
 	tables      Tables
 	servers     httpServers
@@ -49,7 +50,8 @@ func New(o Options) (*Engine, error) {
 		WithMetrics("none").WithTracers("none").Clone()
 	e := &Engine{env: env, sinkEnv: newSinkEnvironment(), sinkLintEnv: newSinkEnvironment(), log: o.Logger, mux: o.Mux, tables: o.Tables, built: map[string]func(){}}
 	if e.log == nil {
-		e.log = slog.New(slog.DiscardHandler)
+		e.words = &words{}
+		e.log = slog.New(e.words)
 	}
 	if err := errors.Join(
 		env.RegisterBatchOutput("lakehouse", lakehouseSpec(), newOutput(o.Tables)),

@@ -70,8 +70,11 @@ const (
 // that would not do, because reading alone takes messages away, the error is a
 // problem.List that says so.
 func (e *Engine) Sample(ctx context.Context, c *Config, o SampleOptions) (*Sample, error) {
-	h := &hold{limit: o.Rows, full: make(chan struct{}), trials: map[string]trial{}}
-	h.words.hide = secretsOf(c)
+	if e.words == nil {
+		return nil, errors.New("samples are taken by an engine without a logger of its own")
+	}
+	h := &hold{limit: o.Rows, full: make(chan struct{}), trials: map[string]trial{}, words: e.words}
+	h.words.begin(secretsOf(c))
 	conf, notes, err := c.sampled(o, h)
 	if err != nil {
 		return nil, err
@@ -81,7 +84,7 @@ func (e *Engine) Sample(ctx context.Context, c *Config, o SampleOptions) (*Sampl
 		return nil, err
 	}
 	b := env.NewStreamBuilder()
-	b.SetLogger(slog.New(&h.words))
+	b.SetLogger(slog.New(h.words))
 	if e.mux != nil {
 		b.SetHTTPMux(e.mux.of(c.Name, e.log))
 		defer e.mux.forget(c.Name)
@@ -186,7 +189,7 @@ func holdInputs(n *yaml.Node) {
 // hold keeps what a sample has read, and the acks that it owes.
 type hold struct {
 	limit  int
-	words  words
+	words  *words
 	trials map[string]trial // by kind of input; nil: messages are given
 
 	mu   sync.Mutex

@@ -12,6 +12,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	amqp "github.com/rabbitmq/amqp091-go"
+	"github.com/redis/go-redis/v9"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
@@ -127,6 +131,118 @@ func TestSampleKafka(t *testing.T) {
 		}
 		if strings.Join(got, " ") != want {
 			t.Errorf("group %s has committed %v, want %q", g, got, want)
+		}
+	}
+}
+
+// TestSampleStreams reads a Redis stream and a JetStream stream that have consumers,
+// and finds those where they were.
+func TestSampleStreams(t *testing.T) {
+	r := testserver.StartRedis(t)
+	c := redis.NewClient(&redis.Options{Addr: r.Addr})
+	defer c.Close()
+	n := testserver.StartNATS(t)
+	nc, err := nats.Connect(n.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stream, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "S", Subjects: []string{"s"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	team, err := stream.CreateConsumer(t.Context(), jetstream.ConsumerConfig{Durable: "team", AckPolicy: jetstream.AckExplicitPolicy})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 10 {
+		if err := c.XAdd(t.Context(), &redis.XAddArgs{Stream: "s", Values: []string{"body", fmt.Sprintf(`{"id": %d}`, i)}}).Err(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := js.Publish(t.Context(), "s", fmt.Appendf(nil, `{"id": %d}`, i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := c.XGroupCreate(t.Context(), "s", "team", "0").Err(); err != nil {
+		t.Fatal(err)
+	}
+	for _, input := range []string{
+		fmt.Sprintf("redis_streams: {url: %q, streams: [s], consumer_group: team}", r.URL()),
+		fmt.Sprintf("nats_jetstream: {urls: [%q], stream: S, durable: team}", n.URL()),
+	} {
+		s, err := sampleOf(t, "input:\n  "+input+"\n"+lakehouseOut, SampleOptions{Rows: 10})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if good, bad := decodedOf(t, s); good != 10 || bad != 0 || len(s.Notes) != 1 {
+			t.Errorf("%s: %d rows and %d bad ones, notes %q, %s", input, good, bad, s.Notes, s.LastWord)
+		}
+	}
+	groups, err := c.XInfoGroups(t.Context(), "s").Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, g := range groups {
+		if g.Name == "team" && (g.Pending != 0 || g.LastDeliveredID != "0-0") {
+			t.Errorf("the group was moved: %+v", g)
+		}
+	}
+	info, err := team.Info(t.Context())
+	if err != nil || info.NumPending != 10 || info.NumAckPending != 0 || info.Delivered.Consumer != 0 {
+		t.Errorf("the consumer was moved: %+v, %v", info, err)
+	}
+}
+
+// TestSampleQueue: a queue has its messages again.
+func TestSampleQueue(t *testing.T) {
+	r := testserver.StartRabbitMQ(t)
+	conn, err := amqp.Dial(r.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	ch, err := conn.Channel()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ch.QueueDeclare("q", true, false, false, false, nil); err != nil {
+		t.Fatal(err)
+	}
+	const n = 30
+	if err := ch.Confirm(false); err != nil {
+		t.Fatal(err)
+	}
+	for i := range n {
+		sent, err := ch.PublishWithDeferredConfirmWithContext(t.Context(), "", "q", false, false, amqp.Publishing{Body: fmt.Appendf(nil, `{"id": %d}`, i)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		sent.Wait()
+	}
+	s, err := sampleOf(t, fmt.Sprintf("input:\n  amqp_0_9: {urls: [%q], queue: q}\n", r.URL())+lakehouseOut, SampleOptions{Rows: 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if good, bad := decodedOf(t, s); good != 20 || bad != 0 || len(s.Notes) != 1 {
+		t.Errorf("%d rows and %d bad ones, notes %q, %s", good, bad, s.Notes, s.LastWord)
+	}
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	deadline := time.After(30 * time.Second)
+	for left := 0; left != n; {
+		q, err := ch.QueueDeclarePassive("q", true, false, false, false, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		left = q.Messages
+		select {
+		case <-tick.C:
+		case <-deadline:
+			t.Fatalf("%d of %d messages are in the queue", left, n)
 		}
 	}
 }

@@ -42,7 +42,7 @@ func JSONSchema() ([]byte, error) {
 		"description": "A Benthos config whose output is lakehouse.",
 		"type":        "object", "properties": properties, "required": []string{"input", "output"}, "additionalProperties": false,
 		"definitions": map[string]any{
-			"input":      components(d.Inputs, func(name string) bool { return name != sourceInput }, "processors"),
+			"input":      components(d.Inputs, func(name string) bool { return !strings.HasPrefix(name, "tidemill_") }, "processors"),
 			"output":     components(d.Outputs, func(string) bool { return true }),
 			"processor":  components(d.Processors, func(string) bool { return true }),
 			"cache":      components(d.Caches, func(string) bool { return true }),

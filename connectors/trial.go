@@ -51,6 +51,7 @@ var trials = map[string]trial{
 	"gcp_cloud_storage":      {harmless: true, change: keepObjects("delete_objects")},
 	"gcp_pubsub":             {giveBack: true, leaves: givenBack},
 	"beanstalkd":             {giveBack: true, leaves: givenBack},
+	filesInput:               {harmless: true, leaves: "read from the first object on, and not from where the table stands"},
 	"http_poll":              {harmless: true, leaves: "the requests were really made, from the beginning and not from where the table stands"},
 	"sql_poll":               {harmless: true, leaves: "read from the beginning, and not from where the table stands"},
 	"postgres_changes":       {refuse: "reads a replication slot, which serves one reader and moves on as it is read; try the connector with an input of `sql_select` on the same tables, or unit tests with messages as docs/connectors/postgres_changes.md shows them"},

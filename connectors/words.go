@@ -27,7 +27,14 @@ func (w *words) Enabled(_ context.Context, l slog.Level) bool { return l >= slog
 func (w *words) Handle(_ context.Context, r slog.Record) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.text = w.clean(r.Message)
+	text := r.Message
+	r.Attrs(func(a slog.Attr) bool {
+		if a.Key == "error" {
+			text += ": " + a.Value.String()
+		}
+		return true
+	})
+	w.text = w.clean(text)
 	return nil
 }
 
@@ -36,6 +43,13 @@ func (w *words) WithAttrs([]slog.Attr) slog.Handler { return w }
 
 // WithGroup implements slog.Handler.
 func (w *words) WithGroup(string) slog.Handler { return w }
+
+// begin forgets what was said before, and hides other secrets.
+func (w *words) begin(hide []string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.hide, w.text = hide, ""
+}
 
 func (w *words) last() string {
 	w.mu.Lock()
