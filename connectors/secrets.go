@@ -64,7 +64,7 @@ func (c *Config) fill(root *yaml.Node, sum io.Writer) (ps problem.List) {
 // dir is the project's directory.
 func (c *Config) dir() string {
 	dir := filepath.Dir(c.File)
-	if filepath.Base(dir) == "connectors" {
+	if base := filepath.Base(dir); base == "connectors" || base == "tables" {
 		return filepath.Dir(dir)
 	}
 	return dir

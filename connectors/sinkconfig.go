@@ -3,6 +3,7 @@ package connectors
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"slices"
 	"strconv"
@@ -27,7 +28,16 @@ func (e *Engine) sinkConfig(s contract.Sink) (string, error) {
 		// Without the wrapper, a row that a processor fails for would go on as it is.
 		out = mapping("reject_errored", out, "processors", benthosNode(s.Processors))
 	}
-	text, err := yaml.Marshal(mapping("input", mapping(rowsInput, mapping()), "output", out))
+	root := mapping("input", mapping(rowsInput, mapping()), "output", out)
+	c := &Config{File: s.Output.File, root: root}
+	c.noteSecrets()
+	if ps := c.fill(root, io.Discard); ps != nil {
+		for i := range ps {
+			ps[i].Line, ps[i].Field = s.Output.Line, s.Output.Path
+		}
+		return "", ps
+	}
+	text, err := yaml.Marshal(root)
 	if err != nil {
 		return "", fmt.Errorf("encode output: %w", err)
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/apache/arrow/go/v17/arrow/memory"
 
 	"github.com/tidemill/tidemill/internal/batch"
+	"github.com/tidemill/tidemill/internal/secret"
 	"github.com/tidemill/tidemill/lakehouse"
 	"github.com/tidemill/tidemill/lakehouse/quarantine"
 )
@@ -44,7 +45,7 @@ func (u *run) refuseOnce(ctx context.Context, rows []*row) error {
 	for i, r := range rows {
 		out[i] = quarantine.Row{
 			Source: text(r.rec, batch.ColSource, r.i), Offset: long(r.rec, batch.ColOffset, r.i), Raw: r.JSON,
-			Rule: u.o.Sink.Name, Class: quarantine.ClassSink, Message: fmt.Sprintf("%s: %v", r.Key, r.err),
+			Rule: u.o.Sink.Name, Class: quarantine.ClassSink, Message: secret.Scrub(fmt.Sprintf("%s: %v", r.Key, r.err)),
 			LandedVersion: -1, LandedRow: -1,
 			Contract: text(r.rec, batch.ColContract, r.i), Model: text(r.rec, batch.ColModel, r.i), ModelVersion: long(r.rec, batch.ColModelVersion, r.i),
 		}
