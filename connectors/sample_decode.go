@@ -60,8 +60,8 @@ func (s *Sample) Decode(c *contract.Table) (*Decoded, error) {
 			return nil, fmt.Errorf("output.lakehouse.max_row_bytes: %w", err)
 		}
 	}
-	o := &output{table: c.Name(), maxRow: maxRow}
-	by, err := o.compile(&Landing{Contract: c}, LandedSchema(c))
+	o := &output{table: c.Name(), maxRow: maxRow, landing: &Landing{Contract: c}}
+	by, err := o.compile(o.landing, LandedSchema(c))
 	if err != nil {
 		return nil, err
 	}
