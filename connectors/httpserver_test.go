@@ -325,7 +325,7 @@ func TestHTTPConfigProblems(t *testing.T) {
 		t.Fatal(err)
 	}
 	err = e.Run(t.Context(), c, time.Second)
-	for _, want := range []string{"connectors/in.yaml: input: ", "path: \"events\" must begin with a slash", "csv_delimiter: ", "rate_limit: there is no rate limit resource", "auth.tokens[0]: is empty"} {
+	for _, want := range []string{"connectors/in.yaml:2: input: ", "path: \"events\" must begin with a slash", "csv_delimiter: ", "rate_limit: there is no rate limit resource", "auth.tokens[0]: is empty"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("no %q in: %v", want, err)
 		}

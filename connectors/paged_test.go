@@ -258,7 +258,7 @@ func TestHTTPPollProblems(t *testing.T) {
 		t.Fatal(err)
 	}
 	err = e.Run(t.Context(), c, time.Second)
-	for _, want := range []string{"connectors/in.yaml: input: ", "url: must be an http or https address", "retry_min: "} {
+	for _, want := range []string{"connectors/in.yaml:2: input: ", "url: must be an http or https address", "retry_min: "} {
 		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "planted") {
 			t.Errorf("no %q in: %v", want, err)
 		}
