@@ -52,6 +52,7 @@ func New(o Options) (*Engine, error) {
 	if e.log == nil {
 		e.words = &words{}
 		e.log = slog.New(e.words)
+		o.Logger = e.log
 	}
 	if err := errors.Join(
 		env.RegisterBatchOutput("lakehouse", lakehouseSpec(), newOutput(o.Tables)),

@@ -17,12 +17,14 @@ import (
 	"github.com/apache/arrow/go/v17/arrow"
 
 	"github.com/tidemill/tidemill/connectors"
+	"github.com/tidemill/tidemill/connectors/files"
 	"github.com/tidemill/tidemill/contract"
 	"github.com/tidemill/tidemill/internal/ortlib"
 	"github.com/tidemill/tidemill/internal/problem"
 	"github.com/tidemill/tidemill/internal/project"
 	"github.com/tidemill/tidemill/lakehouse"
 	"github.com/tidemill/tidemill/lakehouse/objstore/mem"
+	"github.com/tidemill/tidemill/lakehouse/objstore/s3"
 	"github.com/tidemill/tidemill/lakehouse/quarantine"
 	"github.com/tidemill/tidemill/query"
 )
@@ -165,7 +167,7 @@ func openTrial(file string, needsContract bool) (*trial, error) {
 			t.back()
 		}
 	}()
-	if t.engine, err = connectors.New(connectors.Options{Mux: t.mux, Tables: &noTables{project: func() *project.Project { return t.project }}}); err != nil {
+	if t.engine, err = connectors.New(connectors.Options{Mux: t.mux, OpenBucket: t.openBucket, Tables: &noTables{project: func() *project.Project { return t.project }}}); err != nil {
 		return nil, err
 	}
 	if t.config, err = connectors.ReadConfig(name); err != nil {
@@ -211,6 +213,21 @@ func pinRuntime() {
 			_ = os.Setenv(variable, abs)
 		}
 	}
+}
+
+// openBucket reaches a bucket that the input files names, with the store's keys where
+// it has none of its own.
+func (t *trial) openBucket(ctx context.Context, c connectors.S3) (files.Bucket, error) {
+	var own s3.Config
+	if ends, err := configured(t.project); err == nil {
+		own = ends.Store.S3
+	}
+	cfg := bucketConfig(own, c)
+	b, err := s3.New(ctx, cfg)
+	if err != nil {
+		return nil, fmt.Errorf("the S3 store at %s: %w", cfg.Endpoint, err)
+	}
+	return b, nil
 }
 
 // noTables stands for tables without a row, in memory: inputs that go on where their
