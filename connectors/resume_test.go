@@ -21,7 +21,6 @@ type pages struct {
 	log    *resumer
 	n, end int   // next page, and behind the last
 	next   int64 // offset
-	rows   int64 // of all pages before
 	began  func(page int)
 }
 

@@ -33,7 +33,7 @@ func TestSinks(t *testing.T) {
 	if err != nil || strings.Contains(string(text), "redis") {
 		t.Errorf("%s, %v", text, err)
 	}
-	none, err := Parse("t.yaml", []byte(with.json))
+	none, err := Parse("t.yaml", with.json)
 	if err != nil || none.Version() != with.Version() {
 		t.Errorf("the version is %s with sinks, %s without; %v", with.Version(), none.Version(), err)
 	}

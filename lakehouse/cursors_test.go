@@ -195,7 +195,8 @@ func (w *cursorWorld) land(mu *sync.Mutex, first, last int64, bad uint64, half b
 func (w *cursorWorld) maintain() string {
 	ctx, tbl := w.t.Context(), w.open(w.r.IntN(2))
 	free := MaintainOptions{Hold: NoHold}
-	what, err := "", error(nil)
+	var what string
+	var err error
 	switch w.r.IntN(5) {
 	default:
 		what = "compacted"

@@ -28,7 +28,6 @@ type stream struct {
 	// Of a consumer group: what is next, and what was delivered and not acked.
 	next    int
 	pending map[int]bool
-	limit   int // intervals that what is in may have
 	starts  int // of readers
 }
 

@@ -105,7 +105,7 @@ func valueAppender(a arrow.Array) (appendFunc, error) {
 	case *array.Struct:
 		return structAppender(a)
 	}
-	return nil, fmt.Errorf("values of type %s cannot be sent; leave the column out with columns:", a.DataType())
+	return nil, fmt.Errorf("values of type %s cannot be sent; name those to send in columns", a.DataType())
 }
 
 func listAppender(a *array.List) (appendFunc, error) {

@@ -145,34 +145,34 @@ func (r *Runner) Prepare(ctx context.Context) error {
 	l := newLease(r.o.Store, r.o.Contract.Name(), r.o.Sink.Name, r.owner, r.o.Now)
 	have, err := head(ctx, l.store, l.prefix, 0)
 	if err != nil || have.N > 0 {
-		return r.failed("prepare", err)
+		return r.unprepared(err)
 	}
 	t, err := r.o.Scored(ctx)
 	if errors.Is(err, fs.ErrNotExist) {
 		t, err = nil, nil
 	}
 	if err != nil {
-		return r.failed("prepare", err)
+		return r.unprepared(err)
 	}
 	p, id := Position{}, ""
 	if t != nil {
 		snap, err := t.Refresh(ctx)
 		if err != nil {
-			return r.failed("prepare", err)
+			return r.unprepared(err)
 		}
 		id, p = snap.TableID(), r.first(snap)
 	}
 	if err := l.release(ctx, p, id); err != nil && !errors.Is(err, errLost) {
-		return r.failed("prepare", err)
+		return r.unprepared(err)
 	}
 	return nil
 }
 
-func (r *Runner) failed(what string, err error) error {
+func (r *Runner) unprepared(err error) error {
 	if err == nil {
 		return nil
 	}
-	return fmt.Errorf("%s sink %s of %s: %w", what, r.o.Sink.Name, r.o.Contract.Name(), err)
+	return fmt.Errorf("prepare sink %s of %s: %w", r.o.Sink.Name, r.o.Contract.Name(), err)
 }
 
 // first is where a sink without a cursor begins in a table: where the table's log says

@@ -75,7 +75,7 @@ func avroRecord(s *avro.RecordSchema, named map[string]*avroAppend) avroAppend {
 	}
 	self = func(dst, src []byte) ([]byte, []byte, bool) {
 		dst = append(dst, '{')
-		ok := true
+		var ok bool
 		for i := range fields {
 			dst = append(dst, fields[i].key...)
 			if dst, src, ok = fields[i].value(dst, src); !ok {
@@ -142,7 +142,7 @@ func avroBlocks(open, end byte, key, value avroAppend) avroAppend {
 					dst = append(dst, ',')
 				}
 				first = false
-				ok := true
+				var ok bool
 				if key != nil {
 					if dst, src, ok = key(dst, src); !ok {
 						return dst, src, false

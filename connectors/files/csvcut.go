@@ -172,7 +172,7 @@ func (c *csvCutter) record(end int) ([]byte, error) {
 func (c *csvCutter) field(at, last int) (next, end int, more bool, why string, err error) {
 	rec := c.buf[c.pos : c.pos+last]
 	if at >= last || rec[at] != '"' {
-		to := last
+		var to int
 		if n := bytes.IndexByte(rec[at:], c.delim); n >= 0 {
 			to = at + n
 		} else {

@@ -344,8 +344,7 @@ func TestBroken(t *testing.T) {
 // flaky is a place whose reads fail a few times, as those of a network do.
 type flaky struct {
 	Place
-	left  atomic.Int64
-	short bool
+	left atomic.Int64
 }
 
 func (f *flaky) Open(ctx context.Context, o Object) (Content, error) {

@@ -185,7 +185,7 @@ func (s state) text() string {
 const maxCursor = 3 << 10
 
 func (p *Poller) next(res response) (string, error) {
-	next := ""
+	var next string
 	if p.c.FollowLink {
 		next = linkNext(res.header.Values("Link"))
 	} else {

@@ -2,6 +2,7 @@ package infer
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"strings"
@@ -65,7 +66,7 @@ func TestTypes(t *testing.T) {
 			}
 		})
 	}
-	if _, err := Infer([][]byte{[]byte("{}"), []byte("no")}); err != ErrNothing {
+	if _, err := Infer([][]byte{[]byte("{}"), []byte("no")}); !errors.Is(err, ErrNothing) {
 		t.Errorf("rows without fields: %v", err)
 	}
 }
@@ -82,7 +83,7 @@ func TestEveryRowLands(t *testing.T) {
 			rows = append(rows, []byte(r.row(shape)))
 		}
 		p, err := Infer(rows)
-		if err == ErrNothing {
+		if errors.Is(err, ErrNothing) {
 			continue
 		}
 		if err != nil {
@@ -139,7 +140,10 @@ func (r maker) row(s shape) string {
 	var parts []string
 	for i, f := range s.fields {
 		if r.IntN(8) > 0 {
-			name, _ := json.Marshal(f)
+			name, err := json.Marshal(f)
+			if err != nil {
+				panic(err)
+			}
 			parts = append(parts, fmt.Sprintf("%s:%s", name, r.value(s.inner[i])))
 		}
 	}

@@ -293,7 +293,7 @@ func (s *session) batch(got []jetstream.Msg) (service.MessageBatch, service.AckF
 	}
 	return out, func(_ context.Context, res error) error {
 		if res != nil {
-			return nil // it comes again, from memory
+			return nil //nolint:nilerr // it comes again, from memory
 		}
 		for _, m := range got {
 			// One that gets lost is made up for: the message comes again and is in.

@@ -435,7 +435,7 @@ func testServerDies(t *testing.T, p *testserver.Postgres) {
 		p.Kill()
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		for err == nil { // what was read before is handed out still
-			b, err = s.Next(ctx)
+			_, err = s.Next(ctx)
 		}
 		if ctx.Err() != nil {
 			t.Fatal("the source does not see that its server is gone")

@@ -184,7 +184,7 @@ func postgresTypes(t *testing.T, pg string) {
 			`{"id":2,"i":null,"n":"NaN","f":"+Inf","b":null,"s":null,"d":null,"ts":null,"tz":null,"j":null,"u":null,"x":null,"z":null}`)
 		// Times are cursors to the microsecond.
 		for _, column := range []string{"tz", "ts", "n"} {
-			exec(t, db, "DROP TABLE IF EXISTS times", fmt.Sprintf("CREATE TABLE times AS SELECT g AS id, '2026-01-31 08:00:00.000000'::timestamp + g * interval '1 microsecond' AS ts, '2026-01-31 08:00:00+05'::timestamptz + g * interval '1 microsecond' AS tz, g + 0.5 AS n FROM generate_series(1, 20) g"))
+			exec(t, db, "DROP TABLE IF EXISTS times", "CREATE TABLE times AS SELECT g AS id, '2026-01-31 08:00:00.000000'::timestamp + g * interval '1 microsecond' AS ts, '2026-01-31 08:00:00+05'::timestamptz + g * interval '1 microsecond' AS tz, g + 0.5 AS n FROM generate_series(1, 20) g")
 			p := poller(t, driver, pg, func(c *Config) {
 				c.Table, c.Columns, c.Cursor, c.Batch = "times", []string{"id", column}, []string{column}, 1
 			})

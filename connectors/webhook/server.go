@@ -292,7 +292,7 @@ func (s *Server) handOver(ctx context.Context, msgs []*Message, held int64) (*re
 	req := newRequest(len(msgs), func() { s.memory.Release(held) })
 	for i, m := range msgs {
 		m.req = req
-		why := ""
+		var why string
 		select {
 		case s.queue <- m:
 			continue

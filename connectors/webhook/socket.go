@@ -259,12 +259,13 @@ func (c *conn) answer(ctx context.Context) {
 	defer ping.Stop()
 	for n := int64(1); ; n++ {
 		var req *request
-		for ok := true; req == nil; {
+		for req == nil {
 			select {
-			case req, ok = <-c.acks:
+			case next, ok := <-c.acks:
 				if !ok {
 					return
 				}
+				req = next
 			case <-ping.C:
 				if c.write(websocket.PingMessage, nil) != nil {
 					return

@@ -84,26 +84,26 @@ func writeFields(in io.Reader, w io.Writer) error {
 	dec := json.NewDecoder(in)
 	dec.UseNumber()
 	for first := true; ; first = false {
-		t, err := dec.Token()
-		if errors.Is(err, io.EOF) {
+		switch _, err := dec.Token(); {
+		case errors.Is(err, io.EOF):
 			return nil
-		}
-		if err != nil {
+		case err != nil:
 			return err
 		}
 		if !first {
 			fmt.Fprintln(w)
 		}
 		for dec.More() {
-			if t, err = dec.Token(); err != nil {
+			name, err := dec.Token()
+			if err != nil {
 				return err
 			}
-			name := fmt.Sprint(t)
-			if t, err = dec.Token(); err != nil {
+			value, err := dec.Token()
+			if err != nil {
 				return err
 			}
-			if t != nil {
-				fmt.Fprintf(w, "%-15s  %v\n", name, t)
+			if value != nil {
+				fmt.Fprintf(w, "%-15s  %v\n", name, value)
 			}
 		}
 		if _, err := dec.Token(); err != nil {

@@ -239,7 +239,7 @@ func TestSinksReachRealServers(t *testing.T) {
 			f := newFeed(t)
 			table := pageSinks(t, c.page)
 			if c.sink == "lake" { // a minute is long for a test
-				table = shortPeriod(t, table)
+				table = shortPeriod(t)
 			}
 			f.run(table, c.sink)
 			for range 10 {
@@ -264,7 +264,7 @@ func TestSinksReachRealServers(t *testing.T) {
 	}
 }
 
-func shortPeriod(t *testing.T, c *contract.Table) *contract.Table {
+func shortPeriod(t *testing.T) *contract.Table {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join("..", "..", "docs", "sinks", "s3.md"))
 	if err != nil {
@@ -275,7 +275,7 @@ func shortPeriod(t *testing.T, c *contract.Table) *contract.Table {
 	if short == block {
 		t.Fatal("the page has another period")
 	}
-	c, err = contract.Parse("s3.md", []byte(sinksContract+short))
+	c, err := contract.Parse("s3.md", []byte(sinksContract+short))
 	if err != nil {
 		t.Fatal(err)
 	}

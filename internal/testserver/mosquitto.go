@@ -31,7 +31,7 @@ func StartMosquitto(tb testing.TB) *Mosquitto {
 // that was killed has only what it last saved.)
 func (m *Mosquitto) Start(tb testing.TB) {
 	tb.Helper()
-	bin := ""
+	var bin string
 	if _, err := os.Stat("/usr/sbin/mosquitto"); err == nil && os.Getenv("TIDEMILL_TEST_MOSQUITTO") == "" {
 		bin = "/usr/sbin/mosquitto" // where only root looks
 	} else {

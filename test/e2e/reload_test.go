@@ -225,12 +225,12 @@ func TestReload(t *testing.T) {
 	// What changed is restarted, and nothing else.
 	r.edit("tables/a.yaml", contractOf("a", "checks: [{name: positive, expr: \"amount > 0\", on_fail: quarantine}]\n"))
 	s := r.generation(2)
-	if s.since("a") == first.since("a") || s.since("b") != first.since("b") || s.since("file") != first.since("file") {
+	if s.since("a").Equal(first.since("a")) || !s.since("b").Equal(first.since("b")) || !s.since("file").Equal(first.since("file")) {
 		t.Errorf("after an edit of a's contract: before %+v, after %+v", first.Connectors, s.Connectors)
 	}
 	r.edit("connectors/file.yaml", fileConnector(60))
 	s2 := r.generation(3)
-	if s2.since("file") == s.since("file") || s2.since("a") != s.since("a") || s2.since("b") != s.since("b") {
+	if s2.since("file").Equal(s.since("file")) || !s2.since("a").Equal(s.since("a")) || !s2.since("b").Equal(s.since("b")) {
 		t.Errorf("after an edit of a connector: before %+v, after %+v", s.Connectors, s2.Connectors)
 	}
 	r.edit("tables/b.yaml", "# a comment\n"+contractOf("b", ""))
