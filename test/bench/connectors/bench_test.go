@@ -141,17 +141,21 @@ func (w *world) fill(b *testing.B) {
 	b.Logf("%d rows of about 200 bytes, %d partitions, written in %s", *rows, partitions, time.Since(start).Round(time.Second))
 }
 
+// project is one that lands the topic in a table below its own name.
+func (w *world) project(port int, name string) product.Project {
+	return product.Project{
+		"tidemill.yaml": fmt.Sprintf("project: %s\nstore: {endpoint: \"http://%s\", bucket: tidemill, access_key: %q, secret_key: %q}\ntemporal: {address: %q}\nhttp: {address: \"127.0.0.1:%d\"}\nmaintenance: {every: off}\n",
+			name, w.minio.Addr, w.minio.AccessKey, w.minio.SecretKey.Reveal(), w.dev.Temporal, port),
+		"connectors/cards.yaml":    fmt.Sprintf("input:\n  kafka_franz: {seed_brokers: [%q], topics: [%s], consumer_group: %s, start_offset: earliest}\noutput:\n  lakehouse: {table: transactions}\n", w.kafka.Addr, topic, name),
+		"tables/transactions.yaml": "table: transactions\ncolumns:\n" + columns,
+	}
+}
+
 // runOurs lands the topic in a table of its own, and counts its rows.
 func (w *world) runOurs(b *testing.B, i int) run {
 	port := testserver.FreePort(b)
 	dir := filepath.Join(b.TempDir(), fmt.Sprint("ours", i))
-	p := product.Project{
-		"tidemill.yaml": fmt.Sprintf("project: bench%d\nstore: {endpoint: \"http://%s\", bucket: tidemill, access_key: %q, secret_key: %q}\ntemporal: {address: %q}\nhttp: {address: \"127.0.0.1:%d\"}\nmaintenance: {every: off}\n",
-			i, w.minio.Addr, w.minio.AccessKey, w.minio.SecretKey.Reveal(), w.dev.Temporal, port),
-		"connectors/cards.yaml":    fmt.Sprintf("input:\n  kafka_franz: {seed_brokers: [%q], topics: [%s], consumer_group: ours%d, start_offset: earliest}\noutput:\n  lakehouse: {table: transactions}\n", w.kafka.Addr, topic, i),
-		"tables/transactions.yaml": "table: transactions\ncolumns:\n" + columns,
-	}
-	if err := p.WriteTo(dir); err != nil {
+	if err := w.project(port, fmt.Sprint("ours", i)).WriteTo(dir); err != nil {
 		b.Fatal(err)
 	}
 	bin := product.Binary{Path: w.ours}
