@@ -44,6 +44,7 @@ type source struct {
 	begins    func(connector string) // may be nil
 
 	processors bool // there are some between the input and the output
+	joins      bool // rows go on in blocks
 }
 
 func (e *Engine) newSource(conf *service.ParsedConfig, _ *service.Resources) (service.BatchInput, error) {
@@ -51,6 +52,7 @@ func (e *Engine) newSource(conf *service.ParsedConfig, _ *service.Resources) (se
 	if err != nil {
 		return nil, err
 	}
+	s.joins = joined[s.kind] && !s.processors
 	s.begins = e.begins
 	if replay {
 		return service.AutoRetryNacksBatched(s), nil
@@ -107,6 +109,9 @@ func (s *source) ReadBatch(ctx context.Context) (service.MessageBatch, service.A
 	msgs, ack, err := s.in.ReadBatch(ctx)
 	if err != nil {
 		return nil, nil, err
+	}
+	if s.joins {
+		msgs = s.join(msgs)
 	}
 	acks := make([]func(), 0, len(msgs))
 	durable := false

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"os/exec"
@@ -31,6 +32,7 @@ import (
 var (
 	rows  = flag.Int64("bench.rows", 3_000_000, "rows of the topic")
 	times = flag.Int("bench.times", 2, "how often each of the two does it; the better run counts")
+	prof  = flag.String("bench.profile", "", "file for a CPU profile of Tidemill while it lands the rows")
 	check = flag.Bool("bench.check", false, "fail unless Tidemill does 4 times the peer's rows a second with half its memory")
 )
 
@@ -159,12 +161,15 @@ func (w *world) runOurs(b *testing.B, i int) run {
 		b.Fatal(err)
 	}
 	bin := product.Binary{Path: w.ours}
-	s, err := bin.Start("run", dir, "--roles", "connect")
+	s, err := bin.Start("run", dir, "--roles", "connect", "--pprof")
 	if err != nil {
 		b.Fatal(err)
 	}
 	landed := func(ctx context.Context) (int64, error) {
 		return count(ctx, fmt.Sprintf("http://127.0.0.1:%d/metrics", port), "tidemill_rows_landed_total")
+	}
+	if *prof != "" {
+		go profile(b, s, landed, fmt.Sprintf("http://127.0.0.1:%d/debug/pprof/", port))
 	}
 	r := follow(b, s.Pid(), s.Done(), landed, s.Output)
 	if code := s.Stop(); code != 0 {
@@ -175,6 +180,41 @@ func (w *world) runOurs(b *testing.B, i int) run {
 		b.Fatalf("the table has %+v, want %d", counted, *rows)
 	}
 	return r
+}
+
+// profile saves what the processor does for three seconds from the first row on, and the heap after it.
+func profile(b *testing.B, s *product.Server, landed func(context.Context) (int64, error), pprof string) {
+	if err := s.Wait(func() error {
+		if n, err := landed(b.Context()); err != nil || n == 0 {
+			return fmt.Errorf("%d rows: %w", n, err)
+		}
+		return nil
+	}); err != nil {
+		b.Log(err)
+		return
+	}
+	for name, file := range map[string]string{"profile?seconds=3": *prof, "heap": *prof + ".heap"} {
+		if err := save(b.Context(), pprof+name, file); err != nil {
+			b.Log(err)
+		}
+	}
+}
+
+func save(ctx context.Context, url, file string) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	data, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(file, data, 0o600)
 }
 
 // runPeer has Redpanda Connect write the topic as Parquet files: columns and types as ours,
