@@ -22,6 +22,8 @@ import (
 	"strings"
 
 	"github.com/apache/arrow/go/v17/arrow"
+
+	"github.com/tidemill/tidemill/internal/jsontext"
 )
 
 // Kind is how the fields of a column are written.
@@ -145,7 +147,7 @@ func newConverter(head []string, o Options) (*converter, error) {
 		if i == 0 {
 			before = '{'
 		}
-		c.keys = append(c.keys, string(append(appendString([]byte{before}, name), ':')))
+		c.keys = append(c.keys, string(append(jsontext.AppendString([]byte{before}, name), ':')))
 		c.kinds = append(c.kinds, kind)
 	}
 	return c, nil
@@ -188,7 +190,7 @@ func appendValue(out []byte, k Kind, v string) []byte {
 		}
 	case Text:
 	}
-	return appendString(out, v)
+	return jsontext.AppendString(out, v)
 }
 
 // isNumber reports whether s is a number as JSON writes them.
@@ -219,32 +221,6 @@ func digits(s string) (n int) {
 		n++
 	}
 	return n
-}
-
-const hex = "0123456789abcdef"
-
-// appendString writes a JSON string. Bytes that are no UTF-8 stay, so that the
-// row is turned away for them and not changed in silence.
-func appendString(out []byte, s string) []byte {
-	out = append(out, '"')
-	from := 0
-	for i := 0; i < len(s); i++ {
-		b := s[i]
-		if b >= ' ' && b != '"' && b != '\\' {
-			continue
-		}
-		out = append(out, s[from:i]...)
-		from = i + 1
-		switch b {
-		case '"', '\\':
-			out = append(out, '\\', b)
-		case '\n':
-			out = append(out, '\\', 'n')
-		default:
-			out = append(out, '\\', 'u', '0', '0', hex[b>>4], hex[b&15])
-		}
-	}
-	return append(append(out, s[from:]...), '"')
 }
 
 // skipMark leaves out a byte order mark.

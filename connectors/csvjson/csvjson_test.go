@@ -22,7 +22,7 @@ func TestConvert(t *testing.T) {
 		{in: "n\n01\n+1\n1e5\n-0.5\n1.\n.5\nNaN\n-\n", want: `{"n":"01"}|{"n":"+1"}|{"n":1e5}|{"n":-0.5}|{"n":"1."}|{"n":".5"}|{"n":"NaN"}|{"n":"-"}|`},
 		{in: "b,t\nTRUE,1700000000\nno,2026-01-31\n", want: `{"b":true,"t":1700000000}|{"b":"no","t":"2026-01-31"}|`},
 		{in: "s,n\n,\n", want: `{"s":null,"n":null}|`},
-		{in: "s\n\"a\"\"b\\\nc\t\"\n", want: `{"s":"a\"b\\\nc\u0009"}|`},
+		{in: "s\n\"a\"\"b\\\nc\t\"\n", want: `{"s":"a\"b\\\nc\t"}|`},
 		{in: "l\n\"[1,\n 2]\"\n[1\n", want: `{"l":[1,2]}|{"l":"[1"}|`},
 		{in: "x,y,z\n12,false,a\n", want: `{"x":12,"y":false,"z":"a"}|`},
 		{in: "s,n\na\n", problem: "line 2 has 1 fields, the header has 2"},

@@ -6,6 +6,8 @@ import (
 
 	"github.com/apache/arrow/go/v17/arrow"
 	"github.com/apache/arrow/go/v17/arrow/array"
+
+	"github.com/tidemill/tidemill/internal/jsontext"
 )
 
 // appendValue appends value i of an array, which is not null.
@@ -20,7 +22,7 @@ func appendRecord(dst []byte, rec arrow.Record, from int) []byte {
 		if c == 0 {
 			sep = []byte{'{'}
 		}
-		keys[c] = append(appendString(sep, rec.ColumnName(c)), ':')
+		keys[c] = append(jsontext.AppendString(sep, rec.ColumnName(c)), ':')
 		values[c] = valueOf(rec.Column(c))
 		if a := rec.Column(c); a.NullN() > 0 || a.DataType().ID() == arrow.NULL {
 			nulls[c] = a
@@ -83,9 +85,9 @@ func valueOf(a arrow.Array) appendValue {
 	case *array.Float64:
 		return func(dst []byte, i int) []byte { return appendFloat(dst, a.Value(i), 64) }
 	case *array.String:
-		return func(dst []byte, i int) []byte { return appendString(dst, a.Value(i)) }
+		return func(dst []byte, i int) []byte { return jsontext.AppendString(dst, a.Value(i)) }
 	case *array.LargeString:
-		return func(dst []byte, i int) []byte { return appendString(dst, a.Value(i)) }
+		return func(dst []byte, i int) []byte { return jsontext.AppendString(dst, a.Value(i)) }
 	case *array.Binary:
 		return func(dst []byte, i int) []byte { return appendBytes(dst, a.Value(i)) }
 	case *array.LargeBinary:
@@ -160,7 +162,7 @@ func nestedOf(a arrow.Array) appendValue {
 			if f == 0 {
 				sep = []byte{'{'}
 			}
-			keys = append(keys, append(appendString(sep, t.Field(f).Name), ':'))
+			keys = append(keys, append(jsontext.AppendString(sep, t.Field(f).Name), ':'))
 			values = append(values, orNull(a.Field(f)))
 		}
 		return func(dst []byte, i int) []byte {
@@ -185,7 +187,7 @@ func nestedOf(a arrow.Array) appendValue {
 				if text {
 					dst = key(dst, int(k))
 				} else { // JSON has keys of text only
-					dst = appendString(dst, a.Keys().ValueStr(int(k)))
+					dst = jsontext.AppendString(dst, a.Keys().ValueStr(int(k)))
 				}
 				dst = value(append(dst, ':'), int(k))
 			}
@@ -210,5 +212,5 @@ func nestedOf(a arrow.Array) appendValue {
 	case *array.Null:
 		return func(dst []byte, _ int) []byte { return append(dst, "null"...) }
 	}
-	return func(dst []byte, i int) []byte { return appendString(dst, a.ValueStr(i)) }
+	return func(dst []byte, i int) []byte { return jsontext.AppendString(dst, a.ValueStr(i)) }
 }

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/hamba/avro/v2"
+
+	"github.com/tidemill/tidemill/internal/jsontext"
 )
 
 // avroAppend appends the value at the front of src to dst as JSON, and returns both
@@ -71,7 +73,7 @@ func avroRecord(s *avro.RecordSchema, named map[string]*avroAppend) avroAppend {
 		if i == 0 {
 			key = nil
 		}
-		fields = append(fields, field{append(appendString(key, f.Name()), ':'), avroPlan(f.Type(), named)})
+		fields = append(fields, field{append(jsontext.AppendString(key, f.Name()), ':'), avroPlan(f.Type(), named)})
 	}
 	self = func(dst, src []byte) ([]byte, []byte, bool) {
 		dst = append(dst, '{')
@@ -90,7 +92,7 @@ func avroRecord(s *avro.RecordSchema, named map[string]*avroAppend) avroAppend {
 func avroEnum(s *avro.EnumSchema) avroAppend {
 	var symbols [][]byte
 	for _, name := range s.Symbols() {
-		symbols = append(symbols, appendString(nil, name))
+		symbols = append(symbols, jsontext.AppendString(nil, name))
 	}
 	return func(dst, src []byte) ([]byte, []byte, bool) {
 		i, n := binary.Varint(src)
@@ -256,7 +258,7 @@ func avroString(dst, src []byte) ([]byte, []byte, bool) {
 	if !ok {
 		return dst, src, false
 	}
-	return appendString(dst, b), rest, true
+	return jsontext.AppendString(dst, b), rest, true
 }
 
 func avroBytes(src []byte) (b, rest []byte, ok bool) {

@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"github.com/apache/arrow/go/v17/arrow"
+
+	"github.com/tidemill/tidemill/internal/jsontext"
 )
 
 // CSVOptions say how CSV files are written. The zero value is RFC 4180 with a header.
@@ -105,7 +107,7 @@ func newCSVReader(r io.Reader, o CSVOptions, kinds func(string) csvKind, maxRow 
 			return nil, damaged("the header names column %q twice", n)
 		}
 		seen[n] = true
-		c.columns = append(c.columns, csvColumn{append(appendString(nil, n), ':'), kinds(n)})
+		c.columns = append(c.columns, csvColumn{append(jsontext.AppendString(nil, n), ':'), kinds(n)})
 	}
 	return c, nil
 }
@@ -191,7 +193,7 @@ func appendCSV(dst, text []byte, kind csvKind) []byte {
 			}
 		}
 	}
-	return appendString(dst, text)
+	return jsontext.AppendString(dst, text)
 }
 
 // number returns a number as JSON has it: 007 is 7, +1 is 1, .5 is 0.5.

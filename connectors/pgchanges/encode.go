@@ -9,6 +9,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
+
+	"github.com/tidemill/tidemill/internal/jsontext"
 )
 
 // kind says how the text of a value becomes JSON.
@@ -90,7 +92,7 @@ func (t *types) value(dst []byte, oid uint32, text string) []byte {
 	if s.elem != 0 {
 		out, rest, ok := t.array(dst, s, arrayBody(text))
 		if !ok || rest != "" {
-			return quote(dst, text)
+			return jsontext.AppendString(dst, text)
 		}
 		return out
 	}
@@ -102,7 +104,7 @@ func (t *types) value(dst []byte, oid uint32, text string) []byte {
 		return append(dst, "false"...)
 	case kindNumber:
 		if last := text[len(text)-1]; last < '0' || last > '9' {
-			return quote(dst, text) // NaN, Infinity
+			return jsontext.AppendString(dst, text) // NaN, Infinity
 		}
 		return append(dst, text...)
 	case kindTime:
@@ -112,11 +114,11 @@ func (t *types) value(dst []byte, oid uint32, text string) []byte {
 				text = zone + "Z"
 			}
 		}
-		return quote(dst, text)
+		return jsontext.AppendString(dst, text)
 	case kindBytes:
 		b, err := hex.DecodeString(strings.TrimPrefix(text, `\x`))
 		if err != nil {
-			return quote(dst, text)
+			return jsontext.AppendString(dst, text)
 		}
 		dst = append(dst, '"')
 		dst = base64.StdEncoding.AppendEncode(dst, b)
@@ -124,7 +126,7 @@ func (t *types) value(dst []byte, oid uint32, text string) []byte {
 	case kindJSON:
 		return append(dst, oneLine(text)...)
 	}
-	return quote(dst, text)
+	return jsontext.AppendString(dst, text)
 }
 
 // oneLine returns JSON text without line breaks, which json (not jsonb) can have between tokens: a
@@ -210,31 +212,4 @@ func quoted(text string) (v, rest string, ok bool) {
 		}
 	}
 	return "", "", false
-}
-
-// quote appends a JSON string.
-func quote(dst []byte, s string) []byte {
-	const digits = "0123456789abcdef"
-	dst = append(dst, '"')
-	from := 0
-	for i := range len(s) {
-		c := s[i]
-		if c >= ' ' && c != '"' && c != '\\' {
-			continue
-		}
-		dst = append(dst, s[from:i]...)
-		from = i + 1
-		switch c {
-		case '"', '\\':
-			dst = append(dst, '\\', c)
-		case '\n':
-			dst = append(dst, '\\', 'n')
-		case '\t':
-			dst = append(dst, '\\', 't')
-		default:
-			dst = append(dst, '\\', 'u', '0', '0', digits[c>>4], digits[c&15])
-		}
-	}
-	dst = append(dst, s[from:]...)
-	return append(dst, '"')
 }

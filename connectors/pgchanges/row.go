@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/jackc/pglogrepl"
+
+	"github.com/tidemill/tidemill/internal/jsontext"
 )
 
 // What a row says of itself, beside the table's columns.
@@ -64,7 +66,7 @@ func relationOf(m *pglogrepl.RelationMessage) *relation {
 }
 
 func newColumn(name string, oid uint32, key bool) column {
-	return column{name: string(quote(nil, name)) + ":", bare: name, oid: oid, key: key}
+	return column{name: string(jsontext.AppendString(nil, name)) + ":", bare: name, oid: oid, key: key}
 }
 
 // stamp is what all rows of a transaction have in common.
@@ -115,7 +117,7 @@ func (t *types) change(dst []byte, r *relation, op Op, at stamp, index int64, ro
 			if i > 0 {
 				dst = append(dst, ',')
 			}
-			dst = quote(dst, name)
+			dst = jsontext.AppendString(dst, name)
 		}
 		dst = append(dst, ']')
 	}
@@ -149,7 +151,7 @@ func appendStamp(dst []byte, table string, op Op, at stamp, index int64) []byte 
 	dst = append(dst, `"`+FieldOp+`":"`...)
 	dst = append(dst, op...)
 	dst = append(dst, `","`+FieldTable+`":`...)
-	dst = quote(dst, table)
+	dst = jsontext.AppendString(dst, table)
 	dst = append(dst, `,"`+FieldLSN+`":`...)
 	dst = strconv.AppendUint(dst, uint64(at.lsn), 10)
 	dst = append(dst, `,"`+FieldIndex+`":`...)
