@@ -60,7 +60,7 @@ func (l *modelLint) check(ctx context.Context, c *contract.Table, plan *quality.
 			l.unchecked.Add(c.Problem("score.model", "%s is not checked: %v", score.Model, err))
 		}
 	} else if local == nil && err == nil {
-		l.unchecked.Add(c.Problem("score.model", "%s is not checked: tidemill.yaml names no file for it; `tidemill lint --online` looks it up in the registry", score.Model))
+		l.unchecked.Add(c.Problem("score.model", "%s is not checked: there is no file for it that tidemill.yaml names and lint can read; `tidemill lint --online` looks it up in the registry", score.Model))
 	}
 	return ps.Err()
 }
