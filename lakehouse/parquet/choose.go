@@ -98,6 +98,68 @@ func constantBytes(offsets []int32, data arrow.ArrayData) bool {
 	return bytes.Equal(raw[width:], raw[:len(raw)-int(width)])
 }
 
+// maxDictionary is below the size, 1 MiB, at which the encoder gives a dictionary up.
+const maxDictionary = 512 << 10
+
+// indexed returns a column that should have a dictionary as indices into it, where that can
+// be done for less than the encoder's own way, which boxes every value: for strings, and
+// for constants. Others are returned as they are. The caller releases what it gets.
+func indexed(mem memory.Allocator, col arrow.Array) (arrow.Array, error) {
+	if constant(col) {
+		return dictionaryOfOne(mem, col)
+	}
+	a, ok := col.(*array.String)
+	if !ok || a.Data().Offset() != 0 { // the validity's bits would not be the indices'
+		col.Retain()
+		return col, nil
+	}
+	n := a.Len()
+	indices := memory.NewResizableBuffer(mem)
+	defer indices.Release()
+	indices.Resize(4 * n)
+	at := arrow.Int32Traits.CastFromBytes(indices.Bytes())
+	values := array.NewStringBuilder(mem)
+	defer values.Release()
+	known := map[string]int32{} // of strings in col, which outlives it
+	size := 0
+	for i := range n {
+		if a.IsNull(i) {
+			at[i] = 0
+			continue
+		}
+		v := a.Value(i)
+		k, ok := known[v]
+		if !ok {
+			if size += len(v); size > maxDictionary {
+				col.Retain()
+				return col, nil // the encoder knows what to do with too large a dictionary
+			}
+			k = int32(len(known))
+			known[v] = k
+			values.Append(v)
+		}
+		at[i] = k
+	}
+	if len(known) == 0 { // there are only nulls
+		values.Append("")
+	}
+	dict := values.NewArray()
+	defer dict.Release()
+	return withDictionary(col, indices, dict), nil
+}
+
+// withDictionary returns indices into a dictionary, with a column's nulls.
+func withDictionary(col arrow.Array, indices *memory.Buffer, dict arrow.Array) arrow.Array {
+	t := &arrow.DictionaryType{IndexType: arrow.PrimitiveTypes.Int32, ValueType: col.DataType()}
+	var valid *memory.Buffer
+	if col.NullN() > 0 {
+		valid = col.Data().Buffers()[0]
+	}
+	data := array.NewDataWithDictionary(t, col.Len(), []*memory.Buffer{valid, indices}, col.NullN(), 0, dict.Data().(*array.Data))
+	defer data.Release()
+	return array.NewDictionaryData(data)
+}
+
 // dictionaryOfOne returns a constant column as indices into its single value.
 func dictionaryOfOne(mem memory.Allocator, col arrow.Array) (arrow.Array, error) {
 	first := array.NewSlice(col, 0, 1)
@@ -112,8 +174,5 @@ func dictionaryOfOne(mem memory.Allocator, col arrow.Array) (arrow.Array, error)
 	defer indices.Release()
 	indices.Resize(4 * col.Len())
 	clear(indices.Bytes())
-	t := &arrow.DictionaryType{IndexType: arrow.PrimitiveTypes.Int32, ValueType: col.DataType()}
-	data := array.NewDataWithDictionary(t, col.Len(), []*memory.Buffer{nil, indices}, 0, 0, value.Data().(*array.Data))
-	defer data.Release()
-	return array.NewDictionaryData(data), nil
+	return withDictionary(col, indices, value), nil
 }

@@ -10,9 +10,17 @@ import (
 
 const (
 	fieldIDKey = "PARQUET:field_id"
-	pageBytes  = 1 << 20 // a column of a micro-batch is one page
-	batchRows  = 64 << 10
 	createdBy  = "tidemill"
+)
+
+// How large a page is, about, and after how many values that is looked at. A micro-batch has
+// small ones: the encoder makes three buffers of a page's size for each column of each file,
+// and uses none of them again. In a big file they are what zstd has to work with.
+const (
+	pageBytes  = 1 << 20
+	batchRows  = 64 << 10
+	microPage  = 64 << 10
+	microBatch = 512
 )
 
 // Buffer is an encoded file in memory that may be used again.

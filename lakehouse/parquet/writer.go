@@ -11,6 +11,8 @@ import (
 	pq "github.com/apache/arrow/go/v17/parquet"
 	"github.com/apache/arrow/go/v17/parquet/compress"
 	"github.com/apache/arrow/go/v17/parquet/pqarrow"
+
+	"github.com/tidemill/tidemill/internal/recycle"
 )
 
 // Options say how to encode.
@@ -141,15 +143,15 @@ func (w *Writer) start(rec arrow.Record) error {
 	if w.fw != nil {
 		return nil
 	}
-	codec := compress.Codecs.Snappy
+	codec, page, batch := compress.Codecs.Snappy, int64(microPage), int64(microBatch)
 	if w.o.Zstd {
-		codec = compress.Codecs.Zstd
+		codec, page, batch = compress.Codecs.Zstd, pageBytes, batchRows
 	}
-	mem := memory.DefaultAllocator
+	mem := recycle.Shared
 	props := []pq.WriterProperty{
 		pq.WithAllocator(mem), pq.WithVersion(pq.V2_LATEST), pq.WithDataPageVersion(pq.DataPageV1),
 		pq.WithCompression(codec), pq.WithDictionaryDefault(false), pq.WithStats(w.o.Bounds), pq.WithMaxStatsSize(maxBound),
-		pq.WithDataPageSize(pageBytes), pq.WithBatchSize(batchRows), pq.WithCreatedBy(createdBy),
+		pq.WithDataPageSize(page), pq.WithBatchSize(batch), pq.WithCreatedBy(createdBy),
 		pq.WithMaxRowGroupLength(max(rec.NumRows(), 1)),
 	}
 	w.dictionary = make([]bool, len(rec.Columns()))
@@ -177,15 +179,15 @@ func (w *Writer) start(rec arrow.Record) error {
 func (w *Writer) writeColumn(i int, col arrow.Array) error {
 	// With a dictionary that is ready the encoder counts the nulls of a required column below 0.
 	counted := w.o.Bounds && !w.schema.Field(i).Nullable
-	if !w.dictionary[i] || counted || !constant(col) {
+	if !w.dictionary[i] || counted {
 		return w.fw.WriteColumnData(col)
 	}
-	one, err := dictionaryOfOne(memory.DefaultAllocator, col)
+	ready, err := indexed(recycle.Shared, col)
 	if err != nil {
 		return err
 	}
-	defer one.Release()
-	return w.fw.WriteColumnData(one)
+	defer ready.Release()
+	return w.fw.WriteColumnData(ready)
 }
 
 // Finish ends the file and returns it. The caller releases it; the Writer is done.

@@ -294,3 +294,45 @@ func TestReaderOfDamagedGroups(t *testing.T) {
 		}
 	}
 }
+
+// TestIndexed: a column of strings comes back as it was, however its dictionary was made.
+func TestIndexed(t *testing.T) {
+	rows := 5000
+	for name, value := range map[string]func(i int) (string, bool){
+		"few":            func(i int) (string, bool) { return fmt.Sprint("v", i%7), true },
+		"few, and nulls": func(i int) (string, bool) { return fmt.Sprint("v", i%7), i%3 > 0 },
+		"empty":          func(i int) (string, bool) { return []string{"", "a"}[i%2], true },
+		"only nulls":     func(int) (string, bool) { return "", false },
+		"too large":      func(i int) (string, bool) { return strings.Repeat(fmt.Sprint(i%600), 1000), true },
+		"long, then few": func(i int) (string, bool) { return strings.Repeat("x", 1+i/4000*200_000), true },
+	} {
+		t.Run(name, func(t *testing.T) {
+			schema := arrow.NewSchema([]arrow.Field{{Name: "s", Type: arrow.BinaryTypes.String, Nullable: true}}, nil)
+			b := array.NewRecordBuilder(memory.DefaultAllocator, schema)
+			defer b.Release()
+			for i := range rows {
+				if v, ok := value(i); ok {
+					b.Field(0).(*array.StringBuilder).Append(v)
+				} else {
+					b.Field(0).AppendNull()
+				}
+			}
+			whole := b.NewRecord()
+			defer whole.Release()
+			for _, rec := range []arrow.Record{whole, whole.NewSlice(3, int64(rows)-5)} {
+				buf, err := Encode(rec, Options{})
+				if err != nil {
+					t.Fatal(err)
+				}
+				got, err := Decode(t.Context(), buf.Bytes())
+				if err != nil {
+					t.Fatal(err)
+				}
+				if !array.Equal(got.Column(0), rec.Column(0)) {
+					t.Errorf("%d rows come back different", rec.NumRows())
+				}
+				got.Release()
+			}
+		})
+	}
+}
