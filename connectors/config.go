@@ -108,6 +108,17 @@ func (c *Config) hasProcessors() bool {
 	return false
 }
 
+// inBlocks lists the inputs whose rows travel in blocks where no processor takes them.
+var inBlocks = map[string]bool{filesInput: true, "file": true, httpServer: true}
+
+// InBlocks says whether all of a connector's rows travel in blocks, which takes far less
+// memory than messages do.
+func (c *Config) InBlocks() bool {
+	in := child(c.root, "input")
+	kind := componentName(in)
+	return !c.hasProcessors() && (inBlocks[kind] || kind == kafkaFranz && readsBlocks(child(in, kind)))
+}
+
 // nested lists the inputs that hold other inputs, each of which is wrapped by itself.
 var nested = map[string]bool{"broker": true, "sequence": true}
 
@@ -116,7 +127,7 @@ var nested = map[string]bool{"broker": true, "sequence": true}
 var replayed = map[string]bool{"file": true, "generate": true, "kafka_franz": true, "kafka": true, "mqtt": true, "nats_jetstream": true, "redis_streams": true, "aws_kinesis": true, postgresChanges: true}
 
 // unreplayed lists the inputs of ours that do not replay rejected messages themselves.
-var unreplayed = map[string]bool{filesInput: true, httpPoll: true, sqlPoll: true}
+var unreplayed = map[string]bool{kafkaBlocks: true, filesInput: true, httpPoll: true, sqlPoll: true}
 
 // replays says whether the wrapper is to hand rejected messages out again.
 func replays(kind string, conf *yaml.Node) bool {
@@ -179,6 +190,11 @@ func wrapInput(c *Config, in *yaml.Node, processors bool) {
 			// Benthos' minute is how long the partitions of a killed process stand still.
 			setScalar(conf, "session_timeout", "10s", "!!str")
 		}
+	}
+	if kind == kafkaFranz && !processors && readsBlocks(conf) {
+		kind = kafkaBlocks
+		keyNode(in, kafkaFranz).Value = kafkaBlocks
+		toBlocks(conf)
 	}
 	inner := *in
 	*in = *mapping(sourceInput, mapping(

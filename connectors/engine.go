@@ -67,6 +67,7 @@ func New(o Options) (*Engine, error) {
 		env.RegisterBatchInput("redis_streams", redisstream.Spec(), redisstream.New),
 		env.RegisterBatchInput("nats_jetstream", jetstream.Spec(), jetstream.New),
 		env.RegisterBatchInput("mqtt", mqttSpec(), newMQTT),
+		env.RegisterBatchInput(kafkaBlocks, kafkaBlocksSpec(), newKafkaBlocks),
 		env.RegisterBatchScannerCreator(rowsScanner, rowsScannerSpec(), newRowsScanner),
 		registerRowsInput(e.sinkLintEnv),
 	); err != nil {

@@ -6,14 +6,13 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"sync"
 
 	"github.com/apache/arrow/go/v17/arrow"
-	"github.com/apache/arrow/go/v17/arrow/memory"
 	"github.com/redpanda-data/benthos/v4/public/service"
 
 	"github.com/tidemill/tidemill/connectors/decode"
 	"github.com/tidemill/tidemill/contract"
+	"github.com/tidemill/tidemill/internal/recycle"
 )
 
 // maxNewColumns is how many columns on_new_field: add gives a table at most, so
@@ -37,12 +36,33 @@ type compiled struct {
 	table    *arrow.Schema // the landed table's when it was compiled; nil where that does not matter
 	extra    []arrow.Field // columns of the table beside the contract's, filled from fields
 	plan     *decode.Plan
-	decoders sync.Pool
+	decoders chan *decode.Decoder // that nobody uses just now
+}
+
+// spareDecoders is how many decoders are kept. They know how large a batch's columns become,
+// so they are not left to a pool that the garbage collector empties.
+const spareDecoders = 8
+
+func (c *compiled) decoder() *decode.Decoder {
+	select {
+	case d := <-c.decoders:
+		return d
+	default:
+		return c.plan.NewDecoder(recycle.Shared)
+	}
+}
+
+// giveBack is for a decoder that holds no rows.
+func (c *compiled) giveBack(d *decode.Decoder) {
+	select {
+	case c.decoders <- d:
+	default:
+	}
 }
 
 func (o *output) compile(l *Landing, table *arrow.Schema) (*compiled, error) {
 	opts := decode.Options{MaxRowBytes: o.maxRow, Derived: derived(l.Contract)}
-	c := &compiled{table: table}
+	c := &compiled{table: table, decoders: make(chan *decode.Decoder, spareDecoders)}
 	switch l.Contract.OnNewField() {
 	case contract.NewFieldQuarantine:
 		opts.OnNewField = decode.Quarantine
@@ -55,7 +75,6 @@ func (o *output) compile(l *Landing, table *arrow.Schema) (*compiled, error) {
 	if c.plan, err = decode.NewPlan(l.Contract.ArrowSchema(), opts); err != nil {
 		return nil, fmt.Errorf("table %s: %w", o.table, err)
 	}
-	c.decoders.New = func() any { return c.plan.NewDecoder(memory.DefaultAllocator) }
 	return c, nil
 }
 
@@ -85,8 +104,8 @@ func (o *output) decodeNow(ctx context.Context, msgs service.MessageBatch) (part
 	if err != nil {
 		return part, 0, false, err
 	}
-	dec := c.decoders.Get().(*decode.Decoder)
-	defer c.decoders.Put(dec)
+	dec := c.decoder()
+	defer c.giveBack(dec)
 	part, n, err = o.decode(dec, msgs)
 	if err != nil {
 		dec.Reset()

@@ -1,11 +1,11 @@
 package connectors
 
 import (
-	"bytes"
 	"strings"
 
 	"github.com/redpanda-data/benthos/v4/public/service"
 
+	"github.com/tidemill/tidemill/connectors/kafka"
 	"github.com/tidemill/tidemill/connectors/position"
 )
 
@@ -34,7 +34,7 @@ func (s *source) join(msgs service.MessageBatch) service.MessageBatch {
 	for _, m := range msgs {
 		p, ok := s.position.Position(m)
 		data, err := m.AsBytes()
-		if !ok || err != nil || m.GetError() != nil || !isLine(data) {
+		if !ok || err != nil || m.GetError() != nil || !kafka.IsLine(data) {
 			j.end(s.connector)
 			j.out = append(j.out, m)
 			continue
@@ -66,10 +66,4 @@ func (j *joiner) end(connector string) {
 		}))
 	}
 	j.rows, j.first, j.block = 0, nil, nil
-}
-
-// isLine says whether bytes look like an object on one line. One that is broken all the
-// same stays a row by itself: what follows a closing brace in JSON is never an opening one.
-func isLine(data []byte) bool {
-	return len(data) > 1 && data[0] == '{' && data[len(data)-1] == '}' && bytes.IndexByte(data, '\n') < 0
 }

@@ -27,7 +27,7 @@ import (
 const (
 	defaultPeriod   = "250ms"
 	defaultCount    = 20_000
-	defaultBytes    = 4 << 20
+	defaultBytes    = 2 << 20
 	defaultInFlight = 4
 )
 
@@ -79,7 +79,7 @@ func lakehouseSpec() *service.ConfigSpec {
 		Field(service.NewStringField("table").Description("The contract that the rows must fit: the name of a file in `tables/`.")).
 		Field(service.NewIntField("max_in_flight").Description("How many batches may be on their way to the table at once.").Default(defaultInFlight)).
 		Field(service.NewIntField("max_row_bytes").Description("A longer row goes to quarantine.").Default(decode.DefaultMaxRowBytes).Advanced()).
-		Field(service.NewBatchPolicyField("batching").Description("When a batch is handed over; by default after 250ms, 20,000 messages or 4 MiB, whichever is first."))
+		Field(service.NewBatchPolicyField("batching").Description("When a batch is handed over; by default after 250ms, 20,000 messages or 2 MiB, whichever is first."))
 }
 
 type output struct {

@@ -76,8 +76,8 @@ func (r *Replayer) Repair(ctx context.Context, table, mapping string, rows []Rep
 	if err != nil {
 		return nil, nil, err
 	}
-	dec := c.decoders.Get().(*decode.Decoder)
-	defer c.decoders.Put(dec)
+	dec := c.decoder()
+	defer c.giveBack(dec)
 	problems := make([]ReplayProblem, len(rows))
 	var keep []int32
 	dropped := false

@@ -65,7 +65,7 @@ func (s *Sample) Decode(c *contract.Table) (*Decoded, error) {
 	if err != nil {
 		return nil, err
 	}
-	dec := by.decoders.Get().(*decode.Decoder)
+	dec := by.decoder()
 	out := &Decoded{}
 	for msgs := s.msgs; len(msgs) > 0; {
 		part, n, err := o.decode(dec, msgs)
