@@ -4,17 +4,42 @@ import (
 	"os"
 	"runtime/debug"
 	"sync/atomic"
+
+	"github.com/tidemill/tidemill/connectors"
 )
 
-// What a process under full load needs of Go's memory, measured and rounded up:
-// the servers and the runtime, a connector with its batches on their way to the
-// table, and a turn of a pipeline. The cache and maintenance have bounds of their own.
+// What a process under full load needs of Go's memory, measured and rounded up: the servers,
+// DuckDB's side of a turn and the runtime, or less where only connectors run; a connector with
+// its batches on their way to the table, which is less where they are blocks and not
+// messages; what hop one keeps of a table, and a turn of a pipeline. The cache and
+// maintenance have bounds of their own.
 const (
-	memoryBase         = 256 << 20
-	memoryPerConnector = 192 << 20
-	memoryPerTable     = 128 << 20
-	memoryPerSink      = 64 << 20
+	memoryBase        = 256 << 20
+	memoryBaseConnect = 84 << 20
+	memoryPerMessages = 192 << 20 // a connector
+	memoryPerBlocks   = 72 << 20  // a connector
+	memoryPerLanding  = 16 << 20
+	memoryPerTurn     = 112 << 20
+	memoryPerSink     = 64 << 20
 )
+
+// memoryNeeds is what the parts of a project need in this process.
+func memoryNeeds(configs []*connectors.Config, tables, sinks int, connect, worker bool) int64 {
+	need := int64(tables)*memoryPerLanding + int64(sinks)*memoryPerSink
+	if worker {
+		need += int64(tables) * memoryPerTurn
+	}
+	for _, c := range configs {
+		switch {
+		case !connect:
+		case c.InBlocks():
+			need += memoryPerBlocks
+		default:
+			need += memoryPerMessages
+		}
+	}
+	return need
+}
 
 var memoryExpected atomic.Int64
 
@@ -23,13 +48,9 @@ var memoryExpected atomic.Int64
 // their remains grow to as much again as is in use. The limit is a soft one: a
 // process that does need more gets it and collects more often. Whoever sets
 // GOMEMLIMIT decides instead.
-func expectMemory(connectors, tables, sinks int, others ...int64) {
-	sum := int64(connectors)*memoryPerConnector + int64(tables)*memoryPerTable + int64(sinks)*memoryPerSink
-	for _, n := range others {
-		sum += n
-	}
-	sum = memoryExpected.Add(sum)
+func expectMemory(base, needs int64) {
+	sum := memoryExpected.Add(needs)
 	if os.Getenv("GOMEMLIMIT") == "" {
-		debug.SetMemoryLimit(memoryBase + sum)
+		debug.SetMemoryLimit(base + sum)
 	}
 }

@@ -125,7 +125,11 @@ func startProcess(ctx context.Context, o processOptions) (started *process, err 
 			sinkCount += len(c.Sinks())
 		}
 	}
-	expectMemory(len(configs), len(o.project.Contracts()), sinkCount, cacheBytes, maintainBytes)
+	base := int64(memoryBase)
+	if !o.worker {
+		base = memoryBaseConnect
+	}
+	expectMemory(base, memoryNeeds(configs, len(o.project.Contracts()), sinkCount, o.connect, o.worker)+cacheBytes+maintainBytes)
 	contracts := map[string]*contract.Table{}
 	for _, c := range o.project.Contracts() {
 		contracts[c.Name()] = c

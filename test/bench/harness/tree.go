@@ -23,8 +23,9 @@ var parts = []string{PartProduct, PartStore, PartModels}
 // Usage is what a part of the tree used. Resident memory has the program's own
 // pages in it, about 200 MB, which the processes share.
 type Usage struct {
-	Peak int64   `json:"peak_rss_bytes"` // of all its processes together, sampled
-	CPU  float64 `json:"cpu_seconds"`    // user and system
+	Peak int64   `json:"peak_rss_bytes"`  // of all its processes together, sampled
+	Anon int64   `json:"peak_anon_bytes"` // the same without pages of files: what the system cannot take back
+	CPU  float64 `json:"cpu_seconds"`     // user and system
 }
 
 // Tree samples a process and its descendants.
@@ -35,6 +36,7 @@ type Tree struct {
 
 	mu   sync.Mutex
 	peak map[string]int64
+	anon map[string]int64
 	sum  int64
 	cpu  map[int]cpuOf // by pid, those that have ended too
 }
@@ -48,7 +50,7 @@ const sampleEvery = 100 * time.Millisecond
 
 // Watch samples the tree below a process until Stop.
 func Watch(pid int) *Tree {
-	t := &Tree{root: pid, stop: make(chan struct{}), done: make(chan struct{}), peak: map[string]int64{}, cpu: map[int]cpuOf{}}
+	t := &Tree{root: pid, stop: make(chan struct{}), done: make(chan struct{}), peak: map[string]int64{}, anon: map[string]int64{}, cpu: map[int]cpuOf{}}
 	t.sample()
 	go func() {
 		defer close(t.done)
@@ -79,7 +81,7 @@ func (t *Tree) Usage() (byPart map[string]Usage, peak int64) {
 	defer t.mu.Unlock()
 	byPart = map[string]Usage{}
 	for _, p := range parts {
-		u := Usage{Peak: t.peak[p]}
+		u := Usage{Peak: t.peak[p], Anon: t.anon[p]}
 		for _, c := range t.cpu {
 			if c.part == p {
 				u.CPU += float64(c.ticks) / ticksPerSecond
@@ -112,7 +114,7 @@ func (t *Tree) sample() {
 			}
 		}
 	}
-	now := map[string]int64{}
+	now, own := map[string]int64{}, map[string]int64{}
 	var anon, files int64
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -127,10 +129,12 @@ func (t *Tree) sample() {
 		t.cpu[pid] = cpuOf{part, s.ticks}
 		s.memory(pid)
 		now[part] += s.anon + s.files
+		own[part] += s.anon
 		anon, files = anon+s.anon, max(files, s.files)
 	}
 	for p, rss := range now {
 		t.peak[p] = max(t.peak[p], rss)
+		t.anon[p] = max(t.anon[p], own[p])
 	}
 	t.sum = max(t.sum, anon+files)
 }
