@@ -140,6 +140,14 @@ func outputName(n *strictyaml.Node) *strictyaml.Entry {
 
 // lintSinkConfig has Benthos' linter look at a sink.
 func (e *Engine) lintSinkConfig(s contract.Sink) (ps problem.List) {
+// SinkKind names the kind of a sink's output, such as redis_streams; "" when it names none.
+func SinkKind(s contract.Sink) string {
+	if name := outputName(s.Output); name != nil {
+		return name.Key
+	}
+	return ""
+}
+
 	conf := mapping("input", mapping(rowsInput, mapping()))
 	if s.Processors != nil {
 		conf.Content = append(conf.Content, scalar("pipeline", "!!str"), mapping("processors", benthosNode(s.Processors)))

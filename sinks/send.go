@@ -238,7 +238,7 @@ func (w *worker) account(rows, failed []*row, err error) {
 	w.state.taken++
 	w.state.witness = witness
 	w.state.mu.Unlock()
-	w.o.Observe.Sent(n)
+	w.sent(n)
 	w.o.Fault("sink-sent")
 }
 
@@ -302,7 +302,7 @@ func (w *worker) unsent(nothing bool, failures int) {
 		w.state.mu.Lock()
 		w.state.down = true
 		w.state.mu.Unlock()
-		w.o.Observe.Down(true)
+		w.down(true)
 	}
 	if failures == 2 || failures%16 == 0 {
 		w.o.Logger.Warn("the sink does not take rows; they are tried again", "rows", len(w.pending), "error", err)
@@ -315,7 +315,7 @@ func (w *worker) sentAgain() {
 	was := w.state.down
 	w.state.down = false
 	w.state.mu.Unlock()
-	w.o.Observe.Down(false)
+	w.down(false)
 	if was {
 		w.o.Logger.Info("the sink takes rows again")
 	}

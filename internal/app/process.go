@@ -185,7 +185,7 @@ func (p *process) startWorker(ctx context.Context, queue string, cache *lakehous
 		HoldScored: p.holdForSinks,
 	})
 	p.closers = append(p.closers, p.acts.Close)
-	if p.sinks, err = p.newSinks(ctx, p.project.Contracts()); err != nil {
+	if p.sinks, err = p.newSinks(ctx, p.gen.Load()); err != nil {
 		return err
 	}
 	p.sinks.start()
