@@ -1,8 +1,10 @@
 package sinks
 
 import (
+	"context"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -112,5 +114,43 @@ func TestStatusWithoutItsStore(t *testing.T) {
 	}
 	if _, err := ReadStatus(t.Context(), store, w.scored, "t", "s"); err == nil {
 		t.Error("a status without a cursor")
+	}
+}
+
+// silence is a system that never answers.
+type silence struct{ asked atomic.Int64 }
+
+func (s *silence) Close(context.Context) error { return nil }
+
+func (s *silence) Send(ctx context.Context, _ []Message) error {
+	s.asked.Add(1)
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+// TestASinkThatDoesNotAnswerIsDownSoon: each question costs the sink's whole timeout, so few
+// are asked before it is said.
+func TestASinkThatDoesNotAnswerIsDownSoon(t *testing.T) {
+	t.Parallel()
+	w, s := newWorld(t), &silence{}
+	o := w.options("{name: s, timeout: 1s, output: {drop: {}}}", nil)
+	o.Open = func() (Output, error) { return s, nil }
+	asked := make(chan int64, 100)
+	o.Observe.Down = func(down bool) {
+		if down {
+			select {
+			case asked <- s.asked.Load():
+			default:
+			}
+		}
+	}
+	r, _ := start(t, o)
+	w.score(40)
+	if n := <-asked; n != 1+silent {
+		t.Errorf("down after %d questions, want %d", n, 1+silent)
+	}
+	got := statusIs(t, func() (Status, error) { return r.Status(t.Context()) }, "that is down", func(s Status) bool { return s.Down })
+	if got.Rows != 40 {
+		t.Errorf("%+v", got)
 	}
 }
