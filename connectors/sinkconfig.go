@@ -105,6 +105,11 @@ func (e *Engine) lintSink(s contract.Sink) (ps problem.List) {
 	}
 	if !slices.Contains(sinkOutputs, name.Key) {
 		hint := "the outputs are " + strings.Join(sinkOutputs, ", ")
+	for _, part := range []*strictyaml.Node{s.Output, s.Processors} {
+		if part != nil {
+			(&Config{File: part.File, root: benthosNode(part)}).noteSecrets()
+		}
+	}
 		if near := strictyaml.Suggest(name.Key, sinkOutputs); near != "" {
 			hint = "did you mean " + near + "?"
 		}
