@@ -75,6 +75,10 @@ type Options struct {
 	MaintainMemory int64         // bytes for joining files; default 256 MiB
 	OrphansEvery   time.Duration // how often maintenance looks for orphans by itself; 0: never
 
+	// AwaitModel is called before a model is looked up that a turn needs; it returns when
+	// the model is not being registered any more. May be nil.
+	AwaitModel func(ctx context.Context, ref string) error
+
 	// HoldScored returns the last version of a contract's scored table that its sinks are
 	// done with, lakehouse.NoHold when there is none to wait for: later commits are not
 	// cleaned up, nor their files vacuumed. May be nil.

@@ -151,6 +151,11 @@ func (a *Activities) resolve(ctx context.Context, s *state) error {
 	if score == nil || s.scorer != nil && a.o.Now().Sub(s.resolved) < aliasTTL {
 		return nil
 	}
+	if a.o.AwaitModel != nil {
+		if err := a.o.AwaitModel(ctx, score.Model); err != nil {
+			return err
+		}
+	}
 	v, err := a.o.Models.Resolve(ctx, score.Model)
 	if errors.Is(err, fs.ErrNotExist) {
 		return Permanent(ErrTypeModel, s.contract.Problem("score.model", "%v", err))

@@ -21,4 +21,14 @@
 // settled, and the next commit records it as one number per partition. That
 // keeps the table's memory of a partition small however many offsets a
 // processor filters out.
+//
+// # Looking without keeping
+//
+// `connector try`, `connector test` and `contract infer` run a connector's own stream with
+// three parts changed: the source wrapper acks nothing, the output keeps messages in
+// memory, and, for tests, the input hands out messages that were given. What they show
+// went through the same positions, decoder, checks, features and scorer as hops one and
+// two do; only tables are not there. How each kind of input is read so that nobody misses
+// a message (a group of its own, messages given back, options that delete switched off, or
+// a refusal) is one table, trials in trial.go; an input that is added belongs there.
 package connectors

@@ -34,12 +34,14 @@ message Other { int64 id = 1; }
 message Event { int64 id = 1; string name = 2; double ratio = 5; google.protobuf.Timestamp at = 4; repeated bool flags = 6; }`
 )
 
-// registry is a schema registry over HTTP, as far as decoding asks: Confluent's API for
-// schemas by their ids. A real one is not to be had for these tests.
+// registry is a schema registry over HTTP, as far as decoding and lint ask: Confluent's API
+// for schemas by their ids, and for the subject orders-value. A real one is not to be had
+// for these tests.
 type registry struct {
 	*httptest.Server
-	away  atomic.Int32 // HTTP status of every answer, if not 0
-	asked atomic.Int32
+	away     atomic.Int32 // HTTP status of every answer, if not 0
+	asked    atomic.Int32
+	password string // of the user u; "": it asks for none
 }
 
 func startRegistry(t *testing.T) *registry {
@@ -49,16 +51,31 @@ func startRegistry(t *testing.T) *registry {
 		r.asked.Add(1)
 		w.Header().Set("Content-Type", "application/vnd.schemaregistry.v1+json")
 		s, ok := schemas[strings.TrimPrefix(req.URL.Path, "/schemas/ids/")]
-		answer := map[string]any{"schema": s[0]}
+		var answer any
+		fails := func(status, code int, message string) {
+			w.WriteHeader(status)
+			answer = map[string]any{"error_code": code, "message": message}
+		}
+		user, password, _ := req.BasicAuth()
 		switch status := int(r.away.Load()); {
 		case status != 0:
-			w.WriteHeader(status)
-			answer = map[string]any{"error_code": status * 100, "message": "not now"}
+			fails(status, status*100, "not now")
+		case r.password != "" && (user != "u" || password != r.password):
+			fails(http.StatusUnauthorized, 40101, "Unauthorized")
+		case req.URL.Path == "/schemas/types":
+			answer = []string{"AVRO", "PROTOBUF"}
+		case req.URL.Path == "/subjects":
+			answer = []string{"orders-value"}
+		case req.URL.Path == "/subjects/orders-value/versions/latest":
+			answer = map[string]any{"subject": "orders-value", "id": 1, "version": 1, "schema": avroOld}
+		case strings.HasPrefix(req.URL.Path, "/subjects/"):
+			fails(http.StatusNotFound, 40401, "Subject not found.")
 		case !ok:
-			w.WriteHeader(http.StatusNotFound)
-			answer = map[string]any{"error_code": 40403, "message": "Schema 99 not found"}
+			fails(http.StatusNotFound, 40403, "Schema 99 not found")
 		case s[1] != "":
-			answer["schemaType"] = s[1]
+			answer = map[string]any{"schema": s[0], "schemaType": s[1]}
+		default:
+			answer = map[string]any{"schema": s[0]}
 		}
 		_ = json.NewEncoder(w).Encode(answer)
 	}))

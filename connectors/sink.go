@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"sync"
 	"time"
 
@@ -38,18 +39,23 @@ type SinkOutput struct {
 	table string
 	sink  string
 	conf  string
+	log   *slog.Logger
 
 	mu  sync.Mutex
 	cur *sinkStream // guarded by mu
 }
 
-// OpenSink prepares a sink's output. It does not reach for the system behind it.
-func (e *Engine) OpenSink(c *contract.Table, s contract.Sink) (*SinkOutput, error) {
+// OpenSink prepares a sink's output. It does not reach for the system behind it. What the
+// output says goes to log, by default the engine's.
+func (e *Engine) OpenSink(c *contract.Table, s contract.Sink, log *slog.Logger) (*SinkOutput, error) {
 	conf, err := e.sinkConfig(s)
 	if err != nil {
 		return nil, fmt.Errorf("sink %s: %w", s.Name, err)
 	}
-	return &SinkOutput{e: e, table: c.Name(), sink: s.Name, conf: conf}, nil
+	if log == nil {
+		log = e.log
+	}
+	return &SinkOutput{e: e, table: c.Name(), sink: s.Name, conf: conf, log: log.With("table", c.Name(), "sink", s.Name)}, nil
 }
 
 // sinkStream is a running output.
@@ -182,7 +188,7 @@ func (o *SinkOutput) stream() (*sinkStream, error) {
 		return nil, fmt.Errorf("register components: %w", err)
 	}
 	b := env.NewStreamBuilder()
-	b.SetLogger(o.e.log.With("table", o.table, "sink", o.sink))
+	b.SetLogger(o.log)
 	if o.e.mux != nil {
 		b.SetHTTPMux(o.e.mux.of(o.owner(), o.e.log))
 	}
@@ -197,7 +203,7 @@ func (o *SinkOutput) stream() (*sinkStream, error) {
 	go func() {
 		defer close(s.done)
 		if err := s.stream.Run(running); err != nil && running.Err() == nil {
-			o.e.log.Error("the output has ended", "table", o.table, "sink", o.sink, "error", masked(err))
+			o.log.Error("the output has ended", "error", masked(err))
 		}
 	}()
 	o.cur = s

@@ -68,7 +68,14 @@ func (e *Engine) inOrder(s contract.Sink, out *yaml.Node) error {
 }
 
 // benthosNode is a part of a contract as Benthos reads it, each field on a line of its own.
+// Its nodes know where they stand in the contract.
 func benthosNode(n *strictyaml.Node) *yaml.Node {
+	out := placelessNode(n)
+	out.Line, out.Column = n.Line, n.Column
+	return out
+}
+
+func placelessNode(n *strictyaml.Node) *yaml.Node {
 	switch n.Kind {
 	case strictyaml.Mapping:
 		out := mapping()
@@ -98,6 +105,11 @@ func benthosNode(n *strictyaml.Node) *yaml.Node {
 
 // lintSink finds what is wrong with a sink's output and processors.
 func (e *Engine) lintSink(s contract.Sink) (ps problem.List) {
+	for _, part := range []*strictyaml.Node{s.Output, s.Processors} {
+		if part != nil {
+			(&Config{File: part.File, root: benthosNode(part)}).noteSecrets()
+		}
+	}
 	name := outputName(s.Output)
 	if name == nil {
 		ps.Add(s.Output.Problem("names no output; write one of Benthos' outputs, such as {redis_streams: {…}}"))
@@ -126,6 +138,14 @@ func (e *Engine) lintSink(s contract.Sink) (ps problem.List) {
 	ps.Add(missingSinkEnv(s)...)
 	ps.Add(e.lintSinkConfig(s)...)
 	return ps
+}
+
+// SinkKind names the kind of a sink's output, such as redis_streams; "" when it names none.
+func SinkKind(s contract.Sink) string {
+	if name := outputName(s.Output); name != nil {
+		return name.Key
+	}
+	return ""
 }
 
 // outputName is the entry of an output that names its kind.

@@ -32,6 +32,7 @@ type cursor struct {
 	Table string `json:"table"` // id of the scored table; "": it was not there yet
 	Position
 	At time.Time `json:"at"` // for people
+	Told
 }
 
 const (
@@ -51,6 +52,7 @@ type lease struct {
 	prefix string // of the sink's objects
 	owner  string
 	now    func() time.Time
+	book   *book // nil: what was told stays
 
 	cur   cursor
 	saved time.Time // when cur was written by us
@@ -93,8 +95,8 @@ func head(ctx context.Context, store objstore.Store, prefix string, after int64)
 }
 
 // acquire takes the sink: at once when nobody has it, otherwise when its owner has shown
-// no sign of life for a while.
-func (l *lease) acquire(ctx context.Context) error {
+// no sign of life for a while. took is told what the last owner has told.
+func (l *lease) acquire(ctx context.Context, took func(Told)) error {
 	var seen int64 = -1
 	var since time.Time
 	for {
@@ -105,6 +107,7 @@ func (l *lease) acquire(ctx context.Context) error {
 		switch {
 		case have.Owner == "", have.Owner == l.owner, have.N == seen && l.now().Sub(since) >= leaseFor:
 			l.cur = have
+			took(have.Told)
 			err := l.put(ctx, have.Position, have.Table, l.owner)
 			if !errors.Is(err, errLost) {
 				return err
@@ -140,7 +143,10 @@ func (l *lease) release(ctx context.Context, p Position, table string) error {
 }
 
 func (l *lease) put(ctx context.Context, p Position, table, owner string) error {
-	next := cursor{N: l.cur.N + 1, Owner: owner, Table: table, Position: p, At: l.now().UTC()}
+	next := cursor{N: l.cur.N + 1, Owner: owner, Table: table, Position: p, At: l.now().UTC(), Told: l.cur.Told}
+	if l.book != nil {
+		next.Told = l.book.tell()
+	}
 	data, err := json.Marshal(next)
 	if err != nil {
 		return fmt.Errorf("encode the cursor: %w", err)

@@ -8,10 +8,14 @@
 //
 // # What is sent
 //
-// The rows that commits bring, in the order of the table's versions. Commits that
-// rewrite rows which the table has (compaction, rescoring, expiry, a restore) bring
-// none. A file is read as it was added, also when the table does not have it any more:
-// maintenance leaves such files alone for [HoldFor], see [Hold].
+// The rows that commits bring, in the order of the table's versions. Commits that take
+// files out bring none: they rewrite rows which the table has (compaction, rescoring,
+// expiry, a restore). A file is read as it was added, also when the table does not have it
+// any more: clean-up and vacuum leave alone for [HoldFor] what a sink has not sent, see
+// [Hold]; compaction and expiry go on.
+//
+// A sink sends one batch at a time unless told otherwise, and so does its output: Benthos
+// would send 64 rows side by side, in any order.
 //
 // # At least once, with one key
 //
@@ -22,11 +26,12 @@
 // # The cursor
 //
 // The next row to send, as (version, row). It lies in numbered objects below
-// _tidemill/sinks/<table>/<sink>/ of the store, each written if it is not there yet; so
-// of two processes one gets on (compare and swap), and the other sees that it has lost
-// the sink. An object that nobody has followed up for [leaseFor] is one whose owner is
-// gone. At most one is written a second, and none but a sign of life every few seconds
-// while nothing is sent.
+// _tidemill/sinks/<table>/<sink>/ of the store, each written if it is not there yet: compare
+// and swap, lease and fence in one. Of two processes one gets on, and the other, or one
+// that slept, finds its number taken and sees that it has lost the sink. An object that
+// nobody has followed up for [leaseFor] is one whose owner is gone. At most one is written
+// a second, and none but a sign of life every few seconds while nothing is sent. With it
+// lies what its owner tells of the sink, for people; see [Told].
 //
 // It may be lost. The scored table's own log has a transaction sink/<name> with a version
 // up to which all was sent, from when the sink was new and from then on about every hour:
@@ -34,11 +39,11 @@
 //
 // # Rows that a sink refuses
 //
-// A batch that fails is halved until the rows to blame are known. A row counts as
-// refused when it fails by itself while the sink takes others: that is seen from rows
-// sent after it, and else from sending the last accepted row once more. After some such
-// attempts it goes to the quarantine table and the rest goes on. When nothing is
-// taken at all, the sink is down and everything is tried again for ever.
+// One error looks like another, so a batch that fails is halved until the rows to blame
+// are known. A row counts as refused when it fails by itself while the sink takes others:
+// that is seen from rows sent after it, and else from sending the last accepted row once
+// more. After some such attempts it goes to the quarantine table and the rest goes on. When
+// nothing is taken at all, the sink is down and everything is tried again for ever.
 //
 // # Memory
 //

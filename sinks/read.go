@@ -174,17 +174,13 @@ func (r *reader) skipCleaned(ctx context.Context) error {
 // change reads what one commit brought.
 func (r *reader) change(ctx context.Context, snap *lakehouse.Snapshot, c *lakehouse.Change) error {
 	r.time = c.Time
-	// A commit that takes files out, and is no compaction, has written rows again that
-	// the table had: a rescoring, say.
-	if len(c.Adds) > 0 && len(c.Removed()) == 0 {
-		first := int64(0)
-		for _, f := range c.Adds {
-			n, err := r.file(ctx, snap, f, first)
-			if err != nil {
-				return err
-			}
-			first += n
+	first := int64(0)
+	for _, f := range brought(c) {
+		n, err := r.file(ctx, snap, f, first)
+		if err != nil {
+			return err
 		}
+		first += n
 	}
 	r.at = Position{Version: c.Version + 1}
 	return r.cover(ctx)

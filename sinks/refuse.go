@@ -26,7 +26,7 @@ func (u *run) refuse(ctx context.Context, rows []*row) error {
 	for attempt := 0; ; attempt++ {
 		err := u.refuseOnce(ctx, rows)
 		if err == nil {
-			u.o.Observe.Refused(len(rows))
+			u.refused(len(rows))
 			return nil
 		}
 		u.o.Logger.Warn("rows that the sink refuses cannot be put into the quarantine table yet", "rows", len(rows), "error", err)

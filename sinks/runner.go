@@ -98,8 +98,13 @@ type Options struct {
 	Filter  Filter // nil: all rows
 	Observe Observer
 	Logger  *slog.Logger
-	Fault   func(point string) // "sink-sent" after a batch was taken; tests crash there
-	Now     func() time.Time
+	// For people, see [Told]: the process, the generation of its project, and the last
+	// thing that was complained of, which may be nil.
+	Process    string
+	Generation int64
+	LastError  func() (text string, at time.Time)
+	Fault      func(point string) // "sink-sent" after a batch was taken; tests crash there
+	Now        func() time.Time
 }
 
 // Runner sends one sink's rows.
@@ -108,6 +113,7 @@ type Runner struct {
 	name  string // of the scored table
 	wake  chan struct{}
 	owner string
+	book  book
 	began atomic.Int64        // when Run was called, Unix nanoseconds
 	now   atomic.Pointer[run] // while this process has the sink
 }
@@ -128,7 +134,22 @@ func New(o Options) *Runner {
 	}
 	o.Observe = o.Observe.withDefaults()
 	o.Logger = o.Logger.With("table", o.Contract.Name(), "sink", o.Sink.Name)
-	return &Runner{o: o, name: o.Contract.Name() + scoredSuffix, wake: make(chan struct{}, 1), owner: uuid.NewString()}
+	return &Runner{o: o, name: o.Contract.Name() + scoredSuffix, wake: make(chan struct{}, 1), owner: uuid.NewString(), book: book{lastError: o.LastError}}
+}
+
+func (r *Runner) sent(rows int) {
+	r.o.Observe.Sent(rows)
+	r.book.note(func(t *Told) { t.Sent += int64(rows) })
+}
+
+func (r *Runner) refused(rows int) {
+	r.o.Observe.Refused(rows)
+	r.book.note(func(t *Told) { t.Refused += int64(rows) })
+}
+
+func (r *Runner) down(is bool) {
+	r.o.Observe.Down(is)
+	r.book.note(func(t *Told) { t.Down = is })
 }
 
 // Wake tells the runner that rows were scored; it looks by itself about every second.
@@ -221,8 +242,6 @@ func (r *Runner) Run(ctx context.Context) {
 			r.o.Observe.Down(false)
 			continue
 		}
-		r.o.Observe.Down(true)
-		r.o.Logger.Error("sink stopped; it is started again", "error", err)
 		if sleep(ctx, min(time.Second<<min(attempt, 5), maxPause)) != nil {
 			return
 		}
@@ -235,12 +254,14 @@ const maxPause = 10 * time.Second
 // hold takes the sink and sends, until it is lost, fails or ctx ends.
 func (r *Runner) hold(ctx context.Context) error {
 	l := newLease(r.o.Store, r.o.Contract.Name(), r.o.Sink.Name, r.owner, r.o.Now)
-	if err := l.acquire(ctx); err != nil {
-		return err
+	l.book = &r.book
+	err := l.acquire(ctx, func(last Told) { r.book.take(last, r.o.Process, r.o.Generation) })
+	if err != nil {
+		return r.stopped(ctx, err)
 	}
 	run := &run{Runner: r, lease: l, batches: make(chan *pack, r.o.Sink.MaxInFlight), table: l.cur.Table}
 	run.done.at = l.cur.Position
-	err := run.run(ctx)
+	err = r.stopped(ctx, run.run(ctx))
 	if errors.Is(err, errLost) {
 		return err
 	}
@@ -250,6 +271,15 @@ func (r *Runner) hold(ctx context.Context) error {
 	at, _ := run.done.position()
 	if e := l.release(end, at, run.tableID()); e != nil && !errors.Is(e, errLost) {
 		r.o.Logger.Warn("the sink's position was not saved; some rows may be sent again", "error", e)
+	}
+	return err
+}
+
+// stopped tells of what ended a sink that should go on.
+func (r *Runner) stopped(ctx context.Context, err error) error {
+	if err != nil && ctx.Err() == nil && !errors.Is(err, errLost) {
+		r.down(true)
+		r.o.Logger.Error("sink stopped; it is started again", "error", err)
 	}
 	return err
 }
@@ -315,6 +345,7 @@ func (u *run) run(ctx context.Context) error {
 		return err
 	}
 	u.out = out
+	u.down(false)
 	slow, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	defer context.AfterFunc(ctx, func() { time.AfterFunc(graceFor, stop) })()

@@ -31,11 +31,16 @@ func (s *sendState) isDown() bool {
 }
 
 const (
-	// probes is how many rows are tried by themselves before a sink counts as down.
+	// probes is how many rows are tried by themselves before a sink counts as down, and
+	// silent how many of them when it does not answer at all, which takes long to see.
 	probes = 8
+	silent = 2
 	// inVain is how many sends in a row may fail before halving is given up for a while.
 	inVain = 24
 )
+
+// errNoAnswer: the sink has not answered in time.
+var errNoAnswer = errors.New("no answer")
 
 // work sends batches until there are no more, or the process stops.
 func (u *run) work(reading, ctx context.Context) error {
@@ -138,14 +143,17 @@ func (w *worker) search(ctx context.Context, rows []*row) []*row {
 	// A few by themselves, others each time: when the sink takes none of them, it is down.
 	var failed []*row
 	rest := slices.Clone(rows)
-	for range min(probes, len(rows)) {
+	for unanswered := 0; len(failed) < min(probes, len(rows)) && unanswered < silent; {
 		at := w.probe % len(rest)
 		w.probe += 7
-		one := rest[at : at+1 : at+1]
+		one := rest[at]
 		rest = slices.Delete(slices.Clone(rest), at, at+1)
-		failed = append(failed, w.send(ctx, one)...)
+		failed = append(failed, w.send(ctx, []*row{one})...)
 		if w.state.accepted() != before || ctx.Err() != nil {
 			break
+		}
+		if errors.Is(one.err, errNoAnswer) {
+			unanswered++
 		}
 	}
 	if w.state.accepted() == before {
@@ -192,7 +200,7 @@ func (w *worker) send(ctx context.Context, rows []*row) []*row {
 	defer cancel()
 	err := w.out.Send(sctx, messages)
 	if err != nil && ctx.Err() == nil && sctx.Err() != nil {
-		err = fmt.Errorf("no answer within %s", w.o.Sink.Timeout)
+		err = fmt.Errorf("%w within %s", errNoAnswer, w.o.Sink.Timeout)
 	}
 	failed := rows
 	switch partial, ok := errors.AsType[*PartialError](err); {
@@ -238,7 +246,7 @@ func (w *worker) account(rows, failed []*row, err error) {
 	w.state.taken++
 	w.state.witness = witness
 	w.state.mu.Unlock()
-	w.o.Observe.Sent(n)
+	w.sent(n)
 	w.o.Fault("sink-sent")
 }
 
@@ -302,7 +310,7 @@ func (w *worker) unsent(nothing bool, failures int) {
 		w.state.mu.Lock()
 		w.state.down = true
 		w.state.mu.Unlock()
-		w.o.Observe.Down(true)
+		w.down(true)
 	}
 	if failures == 2 || failures%16 == 0 {
 		w.o.Logger.Warn("the sink does not take rows; they are tried again", "rows", len(w.pending), "error", err)
@@ -315,7 +323,7 @@ func (w *worker) sentAgain() {
 	was := w.state.down
 	w.state.down = false
 	w.state.mu.Unlock()
-	w.o.Observe.Down(false)
+	w.down(false)
 	if was {
 		w.o.Logger.Info("the sink takes rows again")
 	}

@@ -21,8 +21,8 @@ unit tests, contracts with their SQL, and score: of a contract against the signa
 its model: inputs with their types, which features may have derived, and outputs.
 
 Models are read from the files that tidemill.yaml names. Those that are in the registry
-only are looked up there with --online, which needs the store; what was not checked is
-said.`,
+only are looked up there with --online, which needs the store. It also asks the schema
+registries that connectors and sinks name for their subjects. What was not checked is said.`,
 		Example: `  tidemill lint shop
   tidemill lint shop --online --json`,
 		Args: args(cobra.MaximumNArgs(1)),
@@ -53,6 +53,6 @@ said.`,
 			return err
 		},
 	}
-	cmd.Flags().BoolVar(&o.Online, "online", false, "look models up in the registry, too")
+	cmd.Flags().BoolVar(&o.Online, "online", false, "look models up in the registry, and subjects in schema registries, too")
 	return cmd
 }

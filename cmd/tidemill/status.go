@@ -17,7 +17,7 @@ func newStatus(g *global) *cobra.Command {
 	var address string
 	cmd := &cobra.Command{
 		Use:   "status [DIR]",
-		Short: "What runs: generation, connectors, tables and their pipelines, and the last edit that was refused",
+		Short: "What runs: generation, connectors, tables, their pipelines and sinks, and the last edit that was refused",
 		Long: `Asks the process that runs the project: a running dev or demo, else what answers at
 http: {address} of tidemill.yaml, else --address.`,
 		Example: `  tidemill status shop
@@ -79,7 +79,38 @@ func showProject(out io.Writer, p app.ProjectStatus) error {
 		}
 		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%d\t%d\t%d\t%s\t%s\t%s\n", t.Name, version0(t.Landed), version0(t.Scored), t.Backlog, t.Rows, t.ScoredRows, t.Quarantined, t.Doing, model, oneLine(t.Error))
 	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	return showSinks(out, p)
+}
+
+func showSinks(out io.Writer, p app.ProjectStatus) error {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	head := "\nSINK\tTABLE\tOUTPUT\tSTATE\tSENT UP TO\tBEHIND\tROWS BEHIND\tSENT\tREFUSED\tPROCESS\tGENERATION\tLAST ERROR\n"
+	for _, t := range p.Tables {
+		for _, s := range t.Sinks {
+			fmt.Fprint(w, head)
+			head = ""
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%d\t%s\t%d\t%d\t%s\t%s\t%s\n", s.Name, t.Name, s.Output, s.State, version0(s.Version), s.Behind, version0(s.BehindRows),
+				s.Sent, s.Refused, sinkProcess(s), version0(s.Generation), oneLine(s.Error))
+		}
+	}
 	return w.Flush()
+}
+
+// sinkProcess says where a sink is at work, and whether that process still gives signs of
+// life, which it does every few seconds.
+func sinkProcess(s app.SinkStatus) string {
+	switch {
+	case s.Process == "" || s.State == "not running":
+		return "-"
+	case s.Here:
+		return "this one"
+	case s.Seen != nil && time.Since(*s.Seen) > 10*time.Second:
+		return fmt.Sprintf("%s, silent for %s", s.Process, ago(*s.Seen))
+	}
+	return s.Process
 }
 
 // version0 is a table's version, or a dash when there is no table.

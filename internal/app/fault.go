@@ -13,6 +13,26 @@ import (
 // "after-commit:3:stop" it falls asleep there, all of it, until it gets a
 // SIGCONT: a process that was given up and wakes up to finish what it was at.
 // It is how the tests hurt a real process where it matters; unset, nothing happens.
+//
+// The points, and where they are:
+//
+//   - after-data-put: landed: the file is stored, not committed
+//   - before-commit, after-commit: landed: around the conditional PUT
+//   - before-ack: committed, the source not told
+//   - between-hops: a turn has found work
+//   - after-scored-put: scored file stored, nothing committed
+//   - after-quarantine-commit: between the two commits of a turn
+//   - before-commit-scored, after-commit-scored: around the scored table's conditional PUT
+//   - replay-before-mark, replay-after-mark, replay-before-land, replay-after-land: rows
+//     come out of quarantine: around the commit that marks them, and around their landing
+//   - sink-sent: a sink has taken rows; its cursor does not say so yet
+//   - checkpoint-encoded, checkpoint-put, hint-put: a checkpoint: before it is stored,
+//     before the hint, after it
+//   - compact-written, compact-before-commit, compact-after-commit: files were joined:
+//     stored, and around the commit
+//   - expire-before-commit: rows are about to be taken out
+//   - clean-before-delete, clean-after-delete, vacuum-before-delete, vacuum-after-delete:
+//     around each object's deletion
 const faultVar = "TIDEMILL_FAULT"
 
 var (

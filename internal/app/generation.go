@@ -20,13 +20,17 @@ import (
 	"github.com/tidemill/tidemill/workflows"
 )
 
-// generation is the project's files as they run, or ran. It does not change.
+// generation is the project's files as they run, or ran. It does not change, but that its
+// models get registered.
 type generation struct {
 	number  int64
 	since   time.Time
 	project *project.Project
 	configs []*connectors.Config
 	waits   []string // fields of tidemill.yaml that the process takes in only when it starts again
+
+	models     []project.Model // that an edit has brought; they are registered once it runs
+	registered chan struct{}   // closed when they are, or are not to be any more
 }
 
 // step is what differs between two generations.
@@ -82,14 +86,20 @@ func (g *generation) stepTo(next *generation) (s step) {
 // ends; what they have taken in is landed and acked. Then hop two changes its contracts
 // between two turns, and hop one its landings. Then the new connectors start, and the
 // positions in the tables' logs say where they go on. A connector that cannot be made
-// undoes all of it.
+// undoes all of it. Models are registered last, since that cannot be undone; pipelines
+// that need them wait.
 func (p *process) become(ctx context.Context, next *generation) (step, error) {
 	defer p.fleet.hold()()
 	from := p.gen.Load()
 	s := from.stepTo(next)
 	err := p.move(ctx, from, next, s)
 	if err == nil {
-		return s, nil
+		err = p.registerNew(ctx, next)
+	} else {
+		close(next.registered)
+	}
+	if err == nil || ctx.Err() != nil {
+		return s, err
 	}
 	p.log.Warn("the edit cannot be run; going back to what ran before")
 	if back := p.move(ctx, next, from, next.stepTo(from)); back != nil {
@@ -242,14 +252,23 @@ func (t *tables) setContracts(ctx context.Context, contracts []*contract.Table, 
 
 // checkChanges says why the tables and models that there are cannot follow the changed
 // contracts of a generation. Nothing is written.
-func (p *process) checkChanges(ctx context.Context, next *generation, changed []string) error {
+func (p *process) checkChanges(ctx context.Context, next *generation, changed []string) (err error) {
+	checks := []func(context.Context, *contract.Table) error{p.checkLanded}
+	if p.acts != nil {
+		trial, failed := p.rehearsed(ctx, next)
+		if failed != nil {
+			return failed
+		}
+		defer func() { err = errors.Join(err, trial.Close()) }()
+		checks = append(checks, trial.CheckChange)
+	}
 	var ps problem.List
 	for _, name := range changed {
 		c, ok := next.project.Contract(name)
 		if !ok {
 			continue
 		}
-		for _, check := range []func(context.Context, *contract.Table) error{p.checkLanded, p.checkScored} {
+		for _, check := range checks {
 			if err := check(ctx, c); err != nil {
 				if problem.Of(err) == nil {
 					return err
@@ -259,13 +278,6 @@ func (p *process) checkChanges(ctx context.Context, next *generation, changed []
 		}
 	}
 	return ps.Err()
-}
-
-func (p *process) checkScored(ctx context.Context, c *contract.Table) error {
-	if p.acts == nil {
-		return nil
-	}
-	return p.acts.CheckChange(ctx, c)
 }
 
 func (p *process) checkLanded(ctx context.Context, c *contract.Table) error {

@@ -29,7 +29,7 @@ func Lint(ctx context.Context, dir string) error {
 // LintOptions of [LintWith].
 type LintOptions struct {
 	Dir    string
-	Online bool // look models up in the store's registry, too
+	Online bool // look models up in the store's registry, and subjects in schema registries
 	Logger *slog.Logger
 }
 
@@ -46,7 +46,7 @@ func LintWith(ctx context.Context, o LintOptions) (unchecked problem.List, err e
 	if err != nil {
 		unread = tableFiles(o.Dir)
 	}
-	_, _, err = lintProject(p, unread, nil, nil, slog.New(slog.DiscardHandler))
+	conns, configs, err := lintProject(p, unread, nil, nil, slog.New(slog.DiscardHandler))
 	if err != nil && problem.Of(err) == nil {
 		return nil, err
 	}
@@ -60,6 +60,18 @@ func LintWith(ctx context.Context, o LintOptions) (unchecked problem.List, err e
 	defer engine.Close()
 	m := modelLint{project: p, online: o.Online, log: o.Logger}
 	defer m.close()
+	if o.Online {
+		for _, c := range configs {
+			bad, not := conns.CheckRegistries(ctx, c)
+			ps.Add(bad...)
+			m.unchecked.Add(not...)
+		}
+		for _, c := range p.Contracts() {
+			bad, not := conns.CheckSinkRegistries(ctx, c)
+			ps.Add(bad...)
+			m.unchecked.Add(not...)
+		}
+	}
 	for _, c := range p.Contracts() {
 		plan, err := activities.CompileContract(ctx, engine, c)
 		ps.AddErr(c.File(), err)
@@ -70,7 +82,7 @@ func LintWith(ctx context.Context, o LintOptions) (unchecked problem.List, err e
 			ps.AddErr(c.File(), err)
 		}
 	}
-	return m.unchecked, ps.Scrubbed().Err()
+	return m.unchecked.Scrubbed(), ps.Scrubbed().Err()
 }
 
 // tableFiles are the names that contract files have for themselves.

@@ -186,10 +186,10 @@ func (p *process) startWorker(ctx context.Context, queue string, cache *lakehous
 		Logger: p.log, Observe: p.observeTurn, TurnStarted: p.notify.turnStarted, Fault: faultPoint(),
 		Maintained: p.maintained, Busy: p.landings.busy,
 		MaintainMemory: p.project.Maintenance().Memory, OrphansEvery: p.project.Maintenance().OrphansEvery,
-		HoldScored: p.holdForSinks,
+		HoldScored: p.holdForSinks, AwaitModel: p.awaitModel,
 	})
 	p.closers = append(p.closers, p.acts.Close)
-	if p.sinks, err = p.newSinks(ctx, p.project.Contracts()); err != nil {
+	if p.sinks, err = p.newSinks(ctx, p.gen.Load()); err != nil {
 		return err
 	}
 	p.sinks.start()
@@ -239,16 +239,11 @@ func (p *process) maintained(s activities.Maintained) {
 // registerModels puts the models of tidemill.yaml through the gate where their
 // alias does not exist yet.
 func (p *process) registerModels(ctx context.Context, queue string, ms []project.Model) error {
+	ms, err := p.unregistered(ctx, ms)
+	if err != nil {
+		return err
+	}
 	for _, m := range ms {
-		if m.Alias != "" {
-			_, err := p.registry.Resolve(ctx, m.Name+"@"+m.Alias)
-			if err == nil {
-				continue
-			}
-			if !errors.Is(err, fs.ErrNotExist) {
-				return err
-			}
-		}
 		p.log.Info("registering model", "model", m.Name, "file", m.File)
 		file, err := p.relative(m.File)
 		if err != nil {

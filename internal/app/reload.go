@@ -5,7 +5,6 @@ import (
 	"errors"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"reflect"
 	"syscall"
 	"time"
@@ -15,7 +14,6 @@ import (
 	"github.com/tidemill/tidemill/internal/problem"
 	"github.com/tidemill/tidemill/internal/project"
 	"github.com/tidemill/tidemill/internal/secret"
-	"github.com/tidemill/tidemill/lakehouse/objstore"
 )
 
 // refusal is an edit that was not taken in.
@@ -114,7 +112,7 @@ func (p *process) prepare(ctx context.Context) (*generation, error) {
 		return nil, err
 	}
 	from := p.gen.Load()
-	next := &generation{number: from.number + 1, project: prj, waits: needRestart(p.project, prj)}
+	next := &generation{number: from.number + 1, project: prj, waits: needRestart(p.project, prj), registered: make(chan struct{})}
 	for _, path := range prj.Connectors() {
 		c, err := connectors.ReadConfig(path)
 		if err != nil {
@@ -126,11 +124,13 @@ func (p *process) prepare(ctx context.Context) (*generation, error) {
 		next.configs = append(next.configs, c)
 	}
 	if p.acts != nil {
-		if err := p.registerModels(ctx, p.project.Temporal().TaskQueue, prj.Models()); err != nil {
-			if errors.Is(err, ErrUnavailable) || objstore.Retryable(err) || ctx.Err() != nil {
+		if next.models, err = p.unregistered(ctx, prj.Models()); err != nil {
+			return nil, err
+		}
+		if len(next.models) > 0 { // they will be registered by a workflow
+			if err := reachTemporal(ctx, p.temporal, p.ends.Temporal, 0, p.log); err != nil {
 				return nil, err
 			}
-			return nil, problem.List{{File: filepath.Join(dir, project.File), Field: "models", Message: err.Error()}}
 		}
 	}
 	return next, p.checkChanges(ctx, next, from.stepTo(next).tables)

@@ -4,6 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -11,7 +16,9 @@ import (
 	"github.com/apache/arrow/go/v17/arrow"
 
 	"github.com/tidemill/tidemill/activities"
+	"github.com/tidemill/tidemill/connectors"
 	"github.com/tidemill/tidemill/contract"
+	"github.com/tidemill/tidemill/internal/secret"
 	"github.com/tidemill/tidemill/lakehouse"
 	"github.com/tidemill/tidemill/lakehouse/quarantine"
 	"github.com/tidemill/tidemill/quality"
@@ -28,17 +35,18 @@ type sinkRunners struct {
 
 // tableSinks are the sinks of one table.
 type tableSinks struct {
-	runners []*sinks.Runner
+	names   []string
+	runners []*sinks.Runner    // by the place of the sink's name
 	stop    context.CancelFunc // nil before they run
 	running sync.WaitGroup
 }
 
-// newSinks prepares the sinks of all contracts, and decides where those begin that are
+// newSinks prepares the sinks of a generation, and decides where those begin that are
 // new: that comes before rows are scored here.
-func (p *process) newSinks(ctx context.Context, contracts []*contract.Table) (*sinkRunners, error) {
+func (p *process) newSinks(ctx context.Context, g *generation) (*sinkRunners, error) {
 	out := &sinkRunners{tables: map[string]*tableSinks{}}
-	for _, c := range contracts {
-		t, err := p.tableSinks(ctx, c)
+	for _, c := range g.project.Contracts() {
+		t, err := p.tableSinks(ctx, c, g.number)
 		if err != nil {
 			return nil, err
 		}
@@ -47,9 +55,10 @@ func (p *process) newSinks(ctx context.Context, contracts []*contract.Table) (*s
 	return out, nil
 }
 
-func (p *process) tableSinks(ctx context.Context, c *contract.Table) (*tableSinks, error) {
+func (p *process) tableSinks(ctx context.Context, c *contract.Table, generation int64) (*tableSinks, error) {
 	out := &tableSinks{}
 	for _, s := range c.Sinks() {
+		words := newLastWords(p.log.Handler())
 		o := sinks.Options{
 			Contract: c, Sink: s, Store: p.store,
 			Scored: func(ctx context.Context) (*lakehouse.Table, error) {
@@ -58,8 +67,9 @@ func (p *process) tableSinks(ctx context.Context, c *contract.Table) (*tableSink
 			Quarantine: func(ctx context.Context) (*lakehouse.Table, error) {
 				return p.tables.Create(ctx, c.Name()+quarantine.Suffix, lakehouse.CreateOptions{Schema: quarantine.Schema()})
 			},
-			Open:    func() (sinks.Output, error) { return p.conns.OpenSink(c, s) },
-			Observe: p.metrics.sink(c.Name(), s.Name), Logger: p.log, Fault: faultPoint(),
+			Open:    func() (sinks.Output, error) { return p.conns.OpenSink(c, s, quiet(slog.New(words))) },
+			Observe: p.metrics.sink(c.Name(), s.Name), Logger: slog.New(words), Fault: faultPoint(),
+			Process: processName(), Generation: generation, LastError: words.last,
 		}
 		if s.Where != "" {
 			o.Filter = sinkFilter{engine: p.engine, table: c, where: s.Where}
@@ -69,8 +79,71 @@ func (p *process) tableSinks(ctx context.Context, c *contract.Table) (*tableSink
 			return nil, err
 		}
 		out.runners = append(out.runners, r)
+		out.names = append(out.names, s.Name)
 	}
 	return out, nil
+}
+
+// processName tells this process from others of the project.
+func processName() string {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "localhost"
+	}
+	return host + "/" + strconv.Itoa(os.Getpid())
+}
+
+// runner is the one of a sink that this process may have; nil if it has none, or if they
+// are being changed, which may take seconds.
+func (s *sinkRunners) runner(table, sink string) *sinks.Runner {
+	if s == nil || !s.mu.TryLock() {
+		return nil
+	}
+	defer s.mu.Unlock()
+	if t := s.tables[table]; t != nil {
+		if i := slices.Index(t.names, sink); i >= 0 {
+			return t.runners[i]
+		}
+	}
+	return nil
+}
+
+// sinkStatus tells of a contract's sinks, also of those that other processes have.
+func (p *process) sinkStatus(ctx context.Context, c *contract.Table) []SinkStatus {
+	var out []SinkStatus
+	for _, s := range c.Sinks() {
+		st, err := p.askSink(ctx, c.Name(), s.Name)
+		one := SinkStatus{
+			Name: s.Name, Output: connectors.SinkKind(s), State: "not running", Version: st.Version, Behind: st.Versions, BehindRows: st.Rows,
+			Sent: st.Sent, Refused: st.Refused, Process: st.Process, Here: st.Here, Generation: st.Generation, Error: st.Error, ErrorAt: st.ErrorAt,
+		}
+		if !st.Seen.IsZero() {
+			one.Seen = &st.Seen
+		}
+		switch {
+		case err != nil:
+			one.State, one.Error, one.ErrorAt = "not known", secret.Scrub(err.Error()), nil
+		case st.Held && st.Down:
+			one.State = "down"
+		case st.Held && st.Versions > 0:
+			one.State = "sending"
+		case st.Held:
+			one.State = "waiting"
+		}
+		out = append(out, one)
+	}
+	return out
+}
+
+func (p *process) askSink(ctx context.Context, table, sink string) (sinks.Status, error) {
+	if r := p.sinks.runner(table, sink); r != nil {
+		return r.Status(ctx)
+	}
+	scored, err := p.tables.Open(ctx, table+activities.Suffix)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return sinks.Status{}, err
+	}
+	return sinks.ReadStatus(ctx, p.store, scored, table, sink)
 }
 
 // start runs the sinks until close is called.
@@ -112,7 +185,7 @@ func (p *process) moveSinks(ctx context.Context, to *generation, tables []string
 		if !ok {
 			continue
 		}
-		t, err := p.tableSinks(ctx, c)
+		t, err := p.tableSinks(ctx, c, to.number)
 		if err != nil {
 			return err
 		}

@@ -173,7 +173,7 @@ func (f *feed) run(c *contract.Table, sink string) {
 		Quarantine: func(ctx context.Context) (*lakehouse.Table, error) {
 			return lakehouse.Create(ctx, f.store, "transactions_quarantine", lakehouse.CreateOptions{Schema: quarantine.Schema()})
 		},
-		Open: func() (sinks.Output, error) { return conns.OpenSink(c, s) },
+		Open: func() (sinks.Output, error) { return conns.OpenSink(c, s, nil) },
 	}
 	if s.Where != "" {
 		o.Filter = sinkFilter{engine: engine, table: c, where: s.Where}

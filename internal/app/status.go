@@ -84,6 +84,26 @@ type TableStatus struct {
 	Model        string `json:"model,omitempty"`
 	Error        string `json:"error,omitempty"`
 	ModelVersion int64  `json:"model_version,omitempty"`
+
+	Sinks []SinkStatus `json:"sinks,omitempty"`
+}
+
+// SinkStatus is one sink of a table, wherever it is at work.
+type SinkStatus struct {
+	Name       string     `json:"name"`
+	Output     string     `json:"output"`      // its kind, such as redis_streams
+	State      string     `json:"state"`       // sending | waiting | down | not running | not known
+	Version    int64      `json:"version"`     // of the scored table, up to which all rows are sent; -1: none
+	Behind     int64      `json:"behind"`      // scored versions that are not done with
+	BehindRows int64      `json:"behind_rows"` // rows in them; -1: not known without looking far
+	Sent       int64      `json:"sent"`        // rows, since the sink was new
+	Refused    int64      `json:"refused"`
+	Process    string     `json:"process,omitempty"` // host/pid that has it, or had it last
+	Here       bool       `json:"here"`              // that is the process which answers
+	Seen       *time.Time `json:"seen,omitempty"`    // when it last gave a sign of life
+	Generation int64      `json:"generation,omitempty"`
+	Error      string     `json:"error,omitempty"` // the last warning or error, or why the status is not known
+	ErrorAt    *time.Time `json:"error_at,omitempty"`
 }
 
 // board is the projects of this process, for whoever asks over HTTP.
@@ -150,7 +170,10 @@ func (p *process) status(ctx context.Context) ProjectStatus {
 	}
 	var wg sync.WaitGroup
 	for i, c := range g.project.Contracts() {
-		wg.Go(func() { s.Tables[i] = p.tableStatus(ctx, c.Name(), c.Version()) })
+		wg.Go(func() {
+			s.Tables[i] = p.tableStatus(ctx, c.Name(), c.Version())
+			s.Tables[i].Sinks = p.sinkStatus(ctx, c)
+		})
 	}
 	wg.Wait()
 	return s

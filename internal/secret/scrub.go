@@ -21,9 +21,12 @@ import (
 // A type that prints as *** keeps our own code from giving a secret away. Libraries are
 // handed the value, and some put it into errors and logs: the URL they could not reach,
 // with its user and password, is the usual way. So every text that leaves the process
-// passes Scrub: the log (see Handler), what commands print of errors, answers over HTTP,
-// the failures of workflows. It knows every value that New or Note was given, and the
-// places where secrets stand by the look of them.
+// passes Scrub: the log (see Handler), what commands print of errors and problems, answers
+// over HTTP, the failures and details of workflows (by the failure converter of Temporal's
+// client), messages in quarantine, what is told of sinks. It knows every value that New or
+// Note was given (from files, commands, variables, URLs and fields with telling names), in
+// the forms that they take and in pieces, since URL parsers quote where they stumbled; and
+// the places where secrets stand by the look of them.
 
 const (
 	shortest = 4 // a shorter value is not looked for: it would be found in every word

@@ -117,7 +117,7 @@ func lag(ctx context.Context, c *kadm.Client) (int64, error) {
 // broker has noticed.
 func forget(t *testing.T, c *kadm.Client, back int64) {
 	t.Helper()
-	eventually(t, "roll back the group's offsets", 30*time.Second, func(ctx context.Context) error {
+	testserver.Eventually(t, "roll back the group's offsets", 30*time.Second, func(ctx context.Context) error {
 		acked, err := c.FetchOffsets(ctx, group)
 		if err != nil {
 			return err

@@ -51,7 +51,7 @@ func (p *instance) died(t *testing.T, why string) {
 // asleep waits until the process has stopped itself.
 func (p *instance) asleep(t *testing.T, why string) {
 	t.Helper()
-	eventually(t, "fall asleep at "+why, time.Minute, func(context.Context) error {
+	testserver.Eventually(t, "fall asleep at "+why, time.Minute, func(context.Context) error {
 		select {
 		case <-p.Done():
 			t.Fatalf("%s: the process ended by itself: %s\n%s", why, p.State(), p.Output())
@@ -118,24 +118,4 @@ func (p *instance) fileDone() bool {
 		}
 	}
 	return false
-}
-
-// eventually tries until it succeeds, and fails the test when it does not in time.
-func eventually(t *testing.T, what string, within time.Duration, try func(context.Context) error) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), within)
-	defer cancel()
-	tick := time.NewTicker(50 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		err := try(ctx)
-		if err == nil {
-			return
-		}
-		select {
-		case <-ctx.Done():
-			t.Fatalf("%s: not within %s: %v", what, within, err)
-		case <-tick.C:
-		}
-	}
 }

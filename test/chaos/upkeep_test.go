@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tidemill/tidemill/internal/testserver"
 	"github.com/tidemill/tidemill/lakehouse"
 	"github.com/tidemill/tidemill/lakehouse/delta"
 	"github.com/tidemill/tidemill/lakehouse/objstore"
@@ -30,11 +31,11 @@ func shorten(t *testing.T, store objstore.Store) {
 	t.Helper()
 	for _, name := range tables {
 		var meta *delta.Metadata // nobody else changes it
-		eventually(t, "read the metadata of "+name, time.Minute, func(ctx context.Context) (err error) {
+		testserver.Eventually(t, "read the metadata of "+name, time.Minute, func(ctx context.Context) (err error) {
 			meta, err = metadata(ctx, store, name)
 			return err
 		})
-		eventually(t, "shorten the retention of "+name, time.Minute, func(ctx context.Context) error {
+		testserver.Eventually(t, "shorten the retention of "+name, time.Minute, func(ctx context.Context) error {
 			tbl, err := lakehouse.Open(ctx, store, name, lakehouse.WithoutCheckpoints())
 			if err != nil {
 				return err
@@ -105,7 +106,7 @@ func (f *files) ancient(t *testing.T) {
 func tidy(t *testing.T, store objstore.Store) {
 	t.Helper()
 	began := time.Now()
-	eventually(t, "everything cleaned up", 2*time.Minute, func(ctx context.Context) error {
+	testserver.Eventually(t, "everything cleaned up", 2*time.Minute, func(ctx context.Context) error {
 		for _, name := range tables {
 			tbl, err := lakehouse.Open(ctx, store, name, lakehouse.WithoutCheckpoints())
 			if err != nil {

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -92,7 +93,7 @@ func (p *project) column(t *testing.T, table, column string) map[string]int {
 	if err != nil {
 		return out // not there yet
 	}
-	for rec, err := range tbl.Scan(t.Context(), tbl.Snapshot(), files(tbl), column) {
+	for rec, err := range tbl.Scan(t.Context(), tbl.Snapshot(), slices.Collect(tbl.Snapshot().Files()), column) {
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -108,31 +109,15 @@ func (p *project) column(t *testing.T, table, column string) map[string]int {
 	return out
 }
 
-func files(t *lakehouse.Table) (out []lakehouse.File) {
-	for f := range t.Snapshot().Files() {
-		out = append(out, f)
-	}
-	return out
-}
-
-// eventually tries until it succeeds, and fails the test when it does not in time.
+// eventually is [testserver.Eventually], with what the process said.
 func eventually(t *testing.T, what string, p *testserver.Process, try func(context.Context) error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	tick := time.NewTicker(100 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		err := try(ctx)
-		if err == nil {
-			return
+	testserver.Eventually(t, what, patience, func(ctx context.Context) error {
+		if err := try(ctx); err != nil {
+			return fmt.Errorf("%w\n%s", err, p.Output())
 		}
-		select {
-		case <-ctx.Done():
-			t.Fatalf("%s: not within %s: %v\n%s", what, patience, err, p.Output())
-		case <-tick.C:
-		}
-	}
+		return nil
+	})
 }
 
 // once fails the test unless a table's column has the values that were sent, once each.

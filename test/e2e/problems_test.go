@@ -10,7 +10,9 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/tidemill/tidemill/internal/secret"
 	"github.com/tidemill/tidemill/internal/testserver"
+	"github.com/tidemill/tidemill/lakehouse/objstore/s3"
 	"github.com/tidemill/tidemill/test/product"
 )
 
@@ -243,19 +245,53 @@ func TestNotToBeHad(t *testing.T) {
 // own writes a project that keeps its tables in the shared server's store.
 func (d *devServer) own(t *testing.T, bucket, further string) string {
 	t.Helper()
+	return d.ownAt(t, testserver.Addr(testserver.FreePort(t)), bucket, further)
+}
+
+// ownAt is own with an HTTP address.
+func (d *devServer) ownAt(t *testing.T, http, bucket, further string) string {
+	t.Helper()
+	key, secretKey := access(t, d.dir)
+	return product.Project{"tidemill.yaml": fmt.Sprintf("http: {address: %q}\nstore: {endpoint: \"http://%s\", bucket: %s, access_key: %q, secret_key: %q}\n%s",
+		http, d.S3, bucket, key, secretKey, further)}.Write(t, bucket)
+}
+
+// access is what the store of a running dev is opened with.
+func access(t *testing.T, dir string) (key, secretKey string) {
+	t.Helper()
 	var a struct {
 		AccessKey string `json:"access_key"`
 		SecretKey string `json:"secret_key"`
 	}
-	data, err := os.ReadFile(filepath.Join(d.dir, ".tidemill", "addresses.json"))
+	data, err := os.ReadFile(filepath.Join(dir, ".tidemill", "addresses.json"))
 	if err == nil {
 		err = json.Unmarshal(data, &a)
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	return product.Project{"tidemill.yaml": fmt.Sprintf("http: {address: \"127.0.0.1:%d\"}\nstore: {endpoint: \"http://%s\", bucket: %s, access_key: %q, secret_key: %q}\n%s",
-		testserver.FreePort(t), d.S3, bucket, a.AccessKey, a.SecretKey, further)}.Write(t, bucket)
+	return a.AccessKey, a.SecretKey
+}
+
+// objects are those of a bucket in the store of a dev that runs in a directory.
+func objects(t *testing.T, dir, addr, bucket, prefix string) map[string][]byte {
+	t.Helper()
+	key, secretKey := access(t, dir)
+	store, err := s3.New(t.Context(), s3.Config{Endpoint: addr, Bucket: bucket, AccessKey: key, SecretKey: secret.New(secretKey)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	out := map[string][]byte{}
+	for o, err := range store.List(t.Context(), prefix, "") {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if out[o.Key], err = store.Get(t.Context(), o.Key); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return out
 }
 
 // TestSecrets plants secrets wherever one can be put, and in places where none

@@ -37,7 +37,18 @@ type projectStatus struct {
 	Tables []struct {
 		Name, Doing, Contract, Error string
 		Landed, Scored, Backlog      int64
+		Sinks                        []sinkStatus
 	}
+}
+
+// sinkStatus is what the status says of a sink.
+type sinkStatus struct {
+	Name, Output, State, Process, Error string
+	Version, Behind, Sent, Refused      int64
+	BehindRows                          int64 `json:"behind_rows"`
+	Generation                          int64
+	Here                                bool
+	Seen, ErrorAt                       time.Time
 }
 
 func (s projectStatus) since(connector string) time.Time {

@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"strings"
@@ -35,7 +34,7 @@ func TestOutages(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(proxy.Close)
-	temporal := forward(t, d.Temporal)
+	temporal := testserver.StartForward(t, d.Temporal)
 	b := binary(t, "E2E_S3_SECRET="+minio.SecretKey.Reveal())
 	addr := testserver.Addr(testserver.FreePort(t))
 	p := project(t)
@@ -45,7 +44,7 @@ store: {endpoint: "http://%s", bucket: outages, prefix: some/where, access_key: 
 temporal: {address: %q}
 models:
   - {name: machine, file: models/zscore.onnx}
-`, addr, proxy.Addr, minio.AccessKey, temporal.addr)
+`, addr, proxy.Addr, minio.AccessKey, temporal.Addr)
 	dir := p.Write(t, "outages")
 	s, err := b.Start("run", dir, "--log-level", "debug")
 	if err != nil {
@@ -87,13 +86,13 @@ models:
 		proxy.Set(faulty.ProxyOptions{})
 		flows("the store's " + o.name)
 	}
-	temporal.cut()
+	temporal.Cut()
 	from := f.acked.Load()
 	pause(t, s, 3*time.Second)
 	if n := f.acked.Load() - from; n == 0 {
 		t.Error("without Temporal rows do not even land")
 	}
-	temporal.mend(t)
+	temporal.Mend()
 	flows("Temporal's absence")
 	stop()
 
@@ -234,73 +233,6 @@ func pause(t *testing.T, s *product.Server, d time.Duration) {
 	case <-s.Done():
 		t.Fatalf("ended in an outage\n%s", s.Output())
 	case <-time.After(d):
-	}
-}
-
-// forwarder is a way to a TCP server that can be cut.
-type forwarder struct {
-	addr, target string
-
-	mu    sync.Mutex
-	l     net.Listener
-	conns map[net.Conn]bool
-}
-
-func forward(t *testing.T, target string) *forwarder {
-	t.Helper()
-	f := &forwarder{target: target, addr: "127.0.0.1:0", conns: map[net.Conn]bool{}}
-	f.mend(t)
-	t.Cleanup(f.cut)
-	return f
-}
-
-// mend listens at the address it had.
-func (f *forwarder) mend(t *testing.T) {
-	t.Helper()
-	l, err := net.Listen("tcp", f.addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	f.mu.Lock()
-	f.l, f.addr = l, l.Addr().String()
-	f.mu.Unlock()
-	go func() {
-		for {
-			in, err := l.Accept()
-			if err != nil {
-				return
-			}
-			out, err := net.Dial("tcp", f.target)
-			if err != nil {
-				in.Close()
-				continue
-			}
-			f.mu.Lock()
-			f.conns[in], f.conns[out] = true, true
-			f.mu.Unlock()
-			go f.copy(in, out)
-			go f.copy(out, in)
-		}
-	}()
-}
-
-func (f *forwarder) copy(to, from net.Conn) {
-	_, _ = io.Copy(to, from)
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	to.Close()
-	from.Close()
-	delete(f.conns, to)
-	delete(f.conns, from)
-}
-
-// cut closes what goes through and refuses what comes.
-func (f *forwarder) cut() {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.l.Close()
-	for c := range f.conns {
-		c.Close()
 	}
 }
 

@@ -2,8 +2,11 @@ package e2e
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"io/fs"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -53,7 +56,79 @@ func TestSecretsOfConnectors(t *testing.T) {
 	r.edit("connectors/nats.yaml", connector("  redis_streams: {url: \"redis://user:${file:secrets/pw}@127.0.0.1:1\", streams: [s], consumer_group: g}\n"))
 	r.until("refused", func(s projectStatus) bool { return s.Refused != nil })
 
-	seen := map[string]string{
+	seen := r.everything()
+	if !strings.Contains(seen["tables"], "processor_failed") || !strings.Contains(seen["tables"], "***") {
+		t.Errorf("the quarantine table does not say what failed:\n%s", seen["tables"])
+	}
+	if !strings.Contains(seen["output"], "amqp://***@127.0.0.1:1") {
+		t.Error("the log does not tell of the URL that cannot be reached")
+	}
+	r.noSecrets(seen)
+}
+
+// TestSecretsOfSinks does the same with sinks. One of them refuses a row, and is told of
+// it by a server that repeats what it was sent.
+func TestSecretsOfSinks(t *testing.T) {
+	t.Parallel()
+	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		var row struct{ ID int }
+		if _ = json.NewDecoder(req.Body).Decode(&row); row.ID == 2 {
+			w.WriteHeader(http.StatusUnprocessableEntity)
+			_, _ = fmt.Fprintf(w, "%s is not welcome at %s", req.Header, req.URL)
+		}
+	}))
+	t.Cleanup(web.Close)
+	sinks := map[string]string{
+		"web":       `{http_client: {url: "` + strings.Replace(web.URL, "://", "://user:${E2E_SECRET}@", 1) + `/x?token=${E2E_SECRET}", verb: POST, retries: 0, drop_on: [422], headers: {X-Token: "${file:secrets/pw}"}}}`,
+		"malformed": `{http_client: {url: "http://user:${E2E_SECRET}@127.0.0.1:1/%zz", verb: POST, retries: 0, headers: {Authorization: "Bearer ${file:secrets/pw}"}}}`,
+		"redis":     `{redis_streams: {url: "redis://user:${file:secrets/pw}@127.0.0.1:1", stream: s}}`,
+		"db":        `{sql_insert: {driver: postgres, dsn: "postgres://user:` + sentinel + `-literal@127.0.0.1:1/db", table: t, columns: [a], args_mapping: "root = [1]"}}`,
+		"kafka":     `{kafka_franz: {seed_brokers: ["127.0.0.1:1"], topic: t, timeout: 1s, tls: {enabled: true}, sasl: [{mechanism: PLAIN, username: u, password: "${cmd: sh secrets/read}"}]}}`,
+		"rabbit":    `{amqp_0_9: {urls: ["amqp://user:${file:secrets/pw}@127.0.0.1:1/"], exchange: e}}`,
+		"mongo":     `{mongodb: {url: "mongodb://user:${E2E_SECRET}@127.0.0.1:1/?serverSelectionTimeoutMS=300", database: d, collection: c, operation: insert-one, document_map: "root = this", write_concern: {w: majority, w_timeout: 1s}}}`,
+	}
+	further := "sinks:\n"
+	for name, output := range sinks {
+		further += "  - {name: " + name + ", timeout: 1s, attempts: 1, output: " + output + "}\n"
+	}
+	further += "  - {name: asks, attempts: 1, processors: [{http: {url: \"http://user:${E2E_SECRET}@127.0.0.1:1/x?token=${file:secrets/pw}\", retries: 0, timeout: 1s}}], output: {drop: {}}}\n"
+	r := startReloader(t, product.Project{
+		"tidemill.yaml":          "maintenance: {every: off}\n",
+		"secrets/pw":             sentinel + "-file/\"x\n",
+		"secrets/read":           "#!/bin/sh\necho " + sentinel + "-cmd\n",
+		"connectors/things.yaml": httpConnector("things"),
+		"tables/things.yaml":     contractOf("things", further),
+	})
+	for id := range 4 {
+		r.post("things", id)
+	}
+	r.count("things_quarantine", 1)
+	s := r.until("down but for one", func(s projectStatus) bool {
+		for _, x := range s.Tables[0].Sinks {
+			if x.Error == "" || x.State != "down" && x.Name != "web" {
+				return false
+			}
+		}
+		return true
+	})
+	for _, x := range s.Tables[0].Sinks {
+		t.Logf("%s: %s", x.Name, x.Error)
+	}
+	// An edit that is refused for a sink.
+	r.edit("tables/things.yaml", contractOf("things", further+"  - {name: more, output: {http_client: {url: \"http://user:${E2E_SECRET}@127.0.0.1:1\", pasword: \"${file:secrets/pw}\"}}}\n"))
+	r.until("refused", func(s projectStatus) bool { return s.Refused != nil })
+	seen := r.everything()
+	if !strings.Contains(seen["tables"], "is not welcome at") || !strings.Contains(seen["tables"], "***") {
+		t.Errorf("the quarantine table does not say what was refused:\n%s", seen["tables"])
+	}
+	r.noSecrets(seen)
+}
+
+// everything is what a person or a program can see of a project, by where.
+func (r *reloader) everything() map[string]string {
+	t := r.t
+	t.Helper()
+	return map[string]string{
 		"output":    r.Output(),
 		"metrics":   get(t, r.HTTP+"/metrics"),
 		"status":    get(t, r.HTTP+"/tidemill/status?files=1") + r.b.Must(t, "status", r.dir) + r.b.Must(t, "status", r.dir, "--json"),
@@ -62,12 +137,12 @@ func TestSecretsOfConnectors(t *testing.T) {
 		"tables":    r.b.Must(t, "-C", r.dir, "sql", "--format", "json", "FROM things_quarantine"),
 		"histories": histories(t, r.Temporal),
 	}
-	if !strings.Contains(seen["tables"], "processor_failed") || !strings.Contains(seen["tables"], "***") {
-		t.Errorf("the quarantine table does not say what failed:\n%s", seen["tables"])
-	}
-	if !strings.Contains(seen["output"], "amqp://***@127.0.0.1:1") {
-		t.Error("the log does not tell of the URL that cannot be reached")
-	}
+}
+
+// noSecrets looks for the sentinel in what can be seen, and in all that lies in files.
+func (r *reloader) noSecrets(seen map[string]string) {
+	t := r.t
+	t.Helper()
 	if !strings.Contains(seen["histories"], "things") {
 		t.Error("there is no history to look through")
 	}

@@ -15,10 +15,10 @@ import (
 	"github.com/tidemill/tidemill/internal/testserver"
 )
 
-func kinesisSource(t *testing.T, p *proxy) source {
+func kinesisSource(t *testing.T, p *testserver.Forward) source {
 	t.Helper()
 	k := testserver.StartKinesis(t)
-	p.aim(k.Addr)
+	p.Aim(k.Addr)
 	const stream, leases = "in", "leases"
 	login := credentials.NewStaticCredentialsProvider("key", "secret", "")
 	c := kinesis.New(kinesis.Options{Region: "us-east-1", BaseEndpoint: aws.String(k.Endpoint()), Credentials: login, Retryer: aws.NopRetryer{}})
@@ -51,7 +51,7 @@ func kinesisSource(t *testing.T, p *proxy) source {
     rebalance_period: 1s
     lease_period: 2s
     steal_grace_period: 300ms
-`, stream, p.addr, leases, k.DynamoEndpoint()),
+`, stream, p.Addr, leases, k.DynamoEndpoint()),
 		send: func(ctx context.Context, body []byte) error {
 			n++
 			_, err := c.PutRecord(ctx, &kinesis.PutRecordInput{StreamName: aws.String(stream), PartitionKey: aws.String(strconv.Itoa(n)), Data: body})

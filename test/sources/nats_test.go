@@ -12,10 +12,10 @@ import (
 	"github.com/tidemill/tidemill/internal/testserver"
 )
 
-func natsSource(t *testing.T, p *proxy) source {
+func natsSource(t *testing.T, p *testserver.Forward) source {
 	t.Helper()
 	n := testserver.StartNATS(t)
-	p.aim(n.Addr)
+	p.Aim(n.Addr)
 	c, err := nats.Connect(n.URL(), nats.MaxReconnects(-1), nats.ReconnectWait(20*time.Millisecond))
 	if err != nil {
 		t.Fatal(err)
@@ -33,7 +33,7 @@ func natsSource(t *testing.T, p *proxy) source {
 	n2 := 0
 	return source{
 		name: "nats", once: true,
-		input: fmt.Sprintf("  nats_jetstream:\n    urls: [\"nats://%s\"]\n    subject: in.mine\n    durable: %s\n    ack_wait: 3s\n    limit: 20\n", p.addr, durable),
+		input: fmt.Sprintf("  nats_jetstream:\n    urls: [\"nats://%s\"]\n    subject: in.mine\n    durable: %s\n    ack_wait: 3s\n    limit: 20\n", p.Addr, durable),
 		send: func(ctx context.Context, body []byte) error {
 			// Others' messages leave gaps.
 			if n2++; n2%3 == 0 {

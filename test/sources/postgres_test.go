@@ -15,7 +15,7 @@ import (
 
 // postgresSource is a table that rows are inserted into. Its slot is read by one process at a
 // time; the other one waits to take over. A column of type jsonb holds what the contract does not take.
-func postgresSource(t *testing.T, p *proxy) source {
+func postgresSource(t *testing.T, p *testserver.Forward) source {
 	t.Helper()
 	pg := testserver.StartPostgres(t)
 	pg.Exec(t, "CREATE TABLE events (id int8 PRIMARY KEY, pad jsonb)")
@@ -23,11 +23,11 @@ func postgresSource(t *testing.T, p *proxy) source {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.aim(at.Host)
+	p.Aim(at.Host)
 	var conn *pgx.Conn
 	return source{
 		name: "postgres", once: true,
-		input: fmt.Sprintf("  postgres_changes:\n    dsn: %q\n    slot: tidemill\n    tables: [events]\n    page_rows: 50\n", strings.Replace(pg.DSN, at.Host, p.addr, 1)),
+		input: fmt.Sprintf("  postgres_changes:\n    dsn: %q\n    slot: tidemill\n    tables: [events]\n    page_rows: 50\n", strings.Replace(pg.DSN, at.Host, p.Addr, 1)),
 		send: func(ctx context.Context, body []byte) (err error) {
 			var row struct {
 				ID  int64  `json:"id"`

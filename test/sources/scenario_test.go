@@ -13,6 +13,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/tidemill/tidemill/internal/testserver"
 )
 
 // source is one kind of source with its server.
@@ -124,32 +126,14 @@ func (f *feeder) more(t *testing.T, n int) {
 	})
 }
 
-// eventually tries until it succeeds, and fails the test when it does not in time.
+// eventually is [testserver.Eventually] with the time that a source may take.
 func eventually(t *testing.T, what string, try func(context.Context) error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
-	defer cancel()
-	tick := time.NewTicker(50 * time.Millisecond)
-	defer tick.Stop()
-	var err error // the last that is not of the deadline
-	for {
-		now := try(ctx)
-		if now == nil {
-			return
-		}
-		if ctx.Err() == nil {
-			err = now
-		}
-		select {
-		case <-ctx.Done():
-			t.Fatalf("%s: not in time: %v", what, err)
-		case <-tick.C:
-		}
-	}
+	testserver.Eventually(t, what, 2*time.Minute, try)
 }
 
 // scenario lets everything happen to a source and judges what is in its tables.
-func (w *world) scenario(t *testing.T, s source, p *proxy) {
+func (w *world) scenario(t *testing.T, s source, p *testserver.Forward) {
 	t.Helper()
 	began := time.Now()
 	r := newRand(t)
@@ -168,9 +152,9 @@ func (w *world) scenario(t *testing.T, s source, p *proxy) {
 	a = start("a")
 	w.lands(t, s, feed, a, b)
 
-	p.cut()
+	p.Cut()
 	feed.pause(t, r)
-	p.mend()
+	p.Mend()
 	w.lands(t, s, feed, a, b)
 
 	s.kill()
