@@ -15,11 +15,18 @@ import (
 	"github.com/tidemill/tidemill/internal/testserver"
 )
 
-const group = "readers"
+func TestReader(t *testing.T) {
+	k := testserver.StartKafka(t)
+	for name, test := range map[string]func(*testing.T, *testserver.Kafka){
+		"values": testValues, "offsets": testOffsets, "rebalance": testRebalance, "gaps": testGaps,
+	} {
+		t.Run(name, func(t *testing.T) { test(t, k) })
+	}
+}
 
 func open(t *testing.T, k *testserver.Kafka, topics ...string) *Reader {
 	t.Helper()
-	r, err := Open(t.Context(), kgo.SeedBrokers(k.Addr), kgo.ConsumerGroup(group), kgo.ConsumeTopics(topics...),
+	r, err := Open(t.Context(), kgo.SeedBrokers(k.Addr), kgo.ConsumerGroup(t.Name()), kgo.ConsumeTopics(topics...),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.HeartbeatInterval(100*time.Millisecond), kgo.FetchMaxWait(100*time.Millisecond))
 	if err != nil {
 		t.Fatal(err)
@@ -65,10 +72,9 @@ func read(t *testing.T, r *Reader, n int) (map[string]map[int64]string, []*Batch
 	return got, batches
 }
 
-// TestValues: what a reader hands over is what was produced, whatever codec it came in, and
+// testValues: what a reader hands over is what was produced, whatever codec it came in, and
 // stays so while others are read into memory that was used before.
-func TestValues(t *testing.T) {
-	k := testserver.StartKafka(t)
+func testValues(t *testing.T, k *testserver.Kafka) {
 	k.CreateTopic(t, "values", 3)
 	want := map[string]map[int64]string{}
 	n := 0
@@ -159,7 +165,7 @@ func produce(t *testing.T, c *kgo.Client, topic string, partition int32, from, t
 
 func committed(t *testing.T, k *testserver.Kafka, topic string, partition int32) int64 {
 	t.Helper()
-	all, err := kadm.NewClient(k.Client(t)).FetchOffsets(t.Context(), group)
+	all, err := kadm.NewClient(k.Client(t)).FetchOffsets(t.Context(), t.Name())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -170,10 +176,9 @@ func committed(t *testing.T, k *testserver.Kafka, topic string, partition int32)
 	return o.At
 }
 
-// TestOffsets: the group's offset follows the first row that is not done, in whatever order
+// testOffsets: the group's offset follows the first row that is not done, in whatever order
 // batches are.
-func TestOffsets(t *testing.T) {
-	k := testserver.StartKafka(t)
+func testOffsets(t *testing.T, k *testserver.Kafka) {
 	k.CreateTopic(t, "acks", 1)
 	c := k.Client(t)
 	r := open(t, k, "acks")
@@ -204,10 +209,9 @@ func TestOffsets(t *testing.T) {
 	}
 }
 
-// TestRebalance: another member gets what the first had not done, and the first one's late
+// testRebalance: another member gets what the first had not done, and the first one's late
 // word does not move an offset that is the other's.
-func TestRebalance(t *testing.T) {
-	k := testserver.StartKafka(t)
+func testRebalance(t *testing.T, k *testserver.Kafka) {
 	k.CreateTopic(t, "shared", 2)
 	c := k.Client(t)
 	first := open(t, k, "shared")
@@ -244,9 +248,8 @@ func TestRebalance(t *testing.T) {
 	}
 }
 
-// TestGaps: markers of transactions have offsets, too, which no row of a block may get.
-func TestGaps(t *testing.T) {
-	k := testserver.StartKafka(t)
+// testGaps: markers of transactions have offsets, too, which no row of a block may get.
+func testGaps(t *testing.T, k *testserver.Kafka) {
 	k.CreateTopic(t, "tx", 1)
 	c := k.Client(t, kgo.TransactionalID("tests"))
 	want := map[int64]string{}
@@ -268,7 +271,7 @@ func TestGaps(t *testing.T) {
 		}
 		offset++ // the marker
 	}
-	r, err := Open(t.Context(), kgo.SeedBrokers(k.Addr), kgo.ConsumerGroup(group), kgo.ConsumeTopics("tx"),
+	r, err := Open(t.Context(), kgo.SeedBrokers(k.Addr), kgo.ConsumerGroup(t.Name()), kgo.ConsumeTopics("tx"),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.FetchIsolationLevel(kgo.ReadCommitted()))
 	if err != nil {
 		t.Fatal(err)

@@ -60,27 +60,25 @@ func class(size int) (n, room int) {
 	return (bit-firstBit)*steps + part, 1<<bit + part*step
 }
 
-// Allocate implements memory.Allocator. The bytes are zero.
+// Allocate implements memory.Allocator. The bytes are zero, and may be more than asked for:
+// Arrow's buffers take a slice's length for their capacity, and its compute kernels take the
+// slice's capacity for its length.
 func (a *Allocator) Allocate(size int) []byte {
 	n, room := class(size)
 	if n < 0 {
 		return plain.Allocate(size)
 	}
 	if b, ok := a.classes[n].Take(&a.room); ok {
-		clear(b[:size])
-		return b[:size]
+		clear(b)
+		return b
 	}
-	return make([]byte, size, room) // of this size it is aligned to a page
+	return make([]byte, room) // of this size it is aligned to a page
 }
 
 // Reallocate implements memory.Allocator.
 func (a *Allocator) Reallocate(size int, b []byte) []byte {
 	if cap(b) >= size {
-		grown := b[:size]
-		if size > len(b) {
-			clear(grown[len(b):])
-		}
-		return grown
+		return b[:cap(b)]
 	}
 	out := a.Allocate(size)
 	copy(out, b)

@@ -1,9 +1,12 @@
 package recycle
 
 import (
+	"strings"
 	"testing"
 	"unsafe"
 
+	"github.com/apache/arrow/go/v17/arrow/array"
+	"github.com/apache/arrow/go/v17/arrow/compute"
 	"github.com/apache/arrow/go/v17/arrow/memory"
 )
 
@@ -39,8 +42,8 @@ func TestAllocator(t *testing.T) {
 	held := map[*byte]bool{}
 	take := func(size int) []byte {
 		b := a.Allocate(size)
-		if len(b) != size {
-			t.Fatalf("%d bytes for %d", len(b), size)
+		if len(b) < size || len(b) != cap(b) {
+			t.Fatalf("%d bytes of %d for %d", len(b), cap(b), size)
 		}
 		for i, v := range b {
 			if v != 0 {
@@ -76,15 +79,41 @@ func TestAllocator(t *testing.T) {
 		}
 	}
 	b := take(40 << 10)
-	b[0], b[len(b)-1] = 1, 2
+	n := len(b)
+	b[0], b[n-1] = 1, 2
 	grown := a.Reallocate(1<<20, b)
-	if grown[0] != 1 || grown[40<<10-1] != 2 || grown[40<<10] != 0 || grown[len(grown)-1] != 0 {
+	if grown[0] != 1 || grown[n-1] != 2 || grown[n] != 0 || grown[len(grown)-1] != 0 {
 		t.Error("what grows is not what it was, and zero behind it")
 	}
-	short := a.Reallocate(100, grown)
-	short[99] = 7
-	if again := a.Reallocate(200, short); again[99] != 7 || again[100] != 0 {
-		t.Error("what was cut off is not zero when it is back")
+}
+
+// TestTake: Arrow's kernels find the room in a buffer that they think there is.
+func TestTake(t *testing.T) {
+	b := array.NewStringBuilder(new(Allocator))
+	defer b.Release()
+	const rows = 3000
+	for i := range rows {
+		b.Append(strings.Repeat("x", i%40))
+	}
+	values := b.NewArray()
+	defer values.Release()
+	at := array.NewInt32Builder(new(Allocator))
+	defer at.Release()
+	for i := range rows {
+		at.Append(int32(rows - 1 - i))
+	}
+	indices := at.NewArray()
+	defer indices.Release()
+	ctx := compute.WithAllocator(t.Context(), new(Allocator))
+	got, err := compute.TakeArray(ctx, values, indices)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer got.Release()
+	for i := range rows {
+		if v := got.(*array.String).Value(i); len(v) != (rows-1-i)%40 {
+			t.Fatalf("row %d is %q", i, v)
+		}
 	}
 }
 
