@@ -7,13 +7,13 @@ import (
 	"testing"
 )
 
-// proxy passes connections on to a server until they are cut.
+// proxy passes connections on to a server, or to several in turn, until they are cut.
 type proxy struct {
 	addr     string
 	listener net.Listener
 
 	mu    sync.Mutex
-	to    string            // guarded by mu
+	to    []string          // guarded by mu: the next one first
 	down  bool              // guarded by mu
 	conns map[net.Conn]bool // guarded by mu
 }
@@ -34,10 +34,10 @@ func newProxy(t *testing.T) *proxy {
 }
 
 // aim says where connections go.
-func (p *proxy) aim(addr string) {
+func (p *proxy) aim(addrs ...string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.to = addr
+	p.to = addrs
 }
 
 func (p *proxy) accept() {
@@ -50,21 +50,34 @@ func (p *proxy) accept() {
 	}
 }
 
-func (p *proxy) serve(c net.Conn) {
+// dial connects to the server whose turn it is, or to the first behind it that is there.
+func (p *proxy) dial() (s net.Conn) {
 	p.mu.Lock()
 	to, down := p.to, p.down
-	p.mu.Unlock()
-	if down || to == "" {
-		_ = c.Close()
-		return
+	if len(to) > 1 {
+		p.to = append(append([]string(nil), to[1:]...), to[0])
 	}
-	s, err := net.Dial("tcp", to)
-	if err != nil {
+	p.mu.Unlock()
+	if down {
+		return nil
+	}
+	for _, addr := range to {
+		if s, err := net.Dial("tcp", addr); err == nil {
+			return s
+		}
+	}
+	return nil
+}
+
+func (p *proxy) serve(c net.Conn) {
+	s := p.dial()
+	if s == nil {
 		_ = c.Close()
 		return
 	}
 	p.mu.Lock()
-	if down = p.down; !down {
+	down := p.down
+	if !down {
 		p.conns[c], p.conns[s] = true, true
 	}
 	p.mu.Unlock()
