@@ -77,7 +77,7 @@ var inputs = []string{
 	"gcp_pubsub", "generate", "hdfs", "http_client", "inproc", "kafka", "kafka_franz", "mongodb",
 	"nats", "nats_jetstream", "nats_kv", "nats_stream", "nsq", "parquet", "pulsar", "read_until",
 	"redis_list", "redis_pubsub", "redis_scan", "redis_streams", "schema_registry", "sequence", "sftp", "socket",
-	"socket_server", "sql_raw", "sql_select", "stdin", "subprocess", "websocket",
+	"socket_server", "sql_raw", "sql_select", "subprocess", "websocket",
 }
 
 // outputs are what a connector may name beside `lakehouse`, to be rid of messages.

@@ -124,7 +124,7 @@ var nested = map[string]bool{"broker": true, "sequence": true}
 
 // replayed lists the inputs whose own replaying of rejected messages is
 // switched off, because the wrapper replays them under the positions they had.
-var replayed = map[string]bool{"file": true, "generate": true, "kafka_franz": true, "kafka": true, "mqtt": true, "nats_jetstream": true, "redis_streams": true, "aws_kinesis": true, postgresChanges: true}
+var replayed = map[string]bool{"file": true, "generate": true, "kafka_franz": true, "kafka": true, "mqtt": true, "nats_jetstream": true, "redis_streams": true, "aws_kinesis": true, postgresChanges: true, stdinInput: true}
 
 // unreplayed lists the inputs of ours that do not replay rejected messages themselves.
 var unreplayed = map[string]bool{kafkaBlocks: true, filesInput: true, httpPoll: true, sqlPoll: true}
@@ -137,7 +137,7 @@ func replays(kind string, conf *yaml.Node) bool {
 
 // singles lists the inputs of ours that hand over rows in blocks, unless processors
 // take them, which want one at a time; rowsSingle is the field that says so.
-var singles = map[string]bool{httpServer: true, httpPoll: true, sqlPoll: true}
+var singles = map[string]bool{httpServer: true, httpPoll: true, sqlPoll: true, stdinInput: true}
 
 const rowsSingle = "tidemill_single"
 
@@ -154,14 +154,14 @@ func wrapInput(c *Config, in *yaml.Node, processors bool) {
 			return
 		}
 	}
-	if replayed[kind] && conf != nil && conf.Kind == yaml.MappingNode {
-		setScalar(conf, "auto_replay_nacks", "false", "!!bool")
-	}
 	if singles[kind] && conf != nil {
 		if conf.Kind != yaml.MappingNode {
 			*conf = *mapping() // all its fields are left at their defaults
 		}
 		setScalar(conf, rowsSingle, fmt.Sprint(processors), "!!bool")
+	}
+	if replayed[kind] && conf != nil && conf.Kind == yaml.MappingNode {
+		setScalar(conf, "auto_replay_nacks", "false", "!!bool")
 	}
 	if kind == httpServer && conf != nil && child(conf, "ws_path") == nil {
 		setScalar(conf, "ws_path", httpPath(conf)+"/ws", "!!str")
@@ -179,6 +179,8 @@ func wrapInput(c *Config, in *yaml.Node, processors bool) {
 	switch {
 	case kind == "file" && child(conf, "codec") == nil:
 		numberLines(conf, processors)
+	case kind == stdinInput && conf != nil:
+		setScalar(conf, stdinCut, cutBy(conf), "!!str")
 	case kind == filesInput:
 		c.bindFiles(keyNode(in, kind), conf, processors)
 	case kind == "amqp_0_9" && conf != nil && conf.Kind == yaml.MappingNode && child(conf, "prefetch_count") == nil:
@@ -259,6 +261,21 @@ func numberLines(conf *yaml.Node, processors bool) {
 	if l := child(sc, "lines"); l != nil && child(l, "custom_delimiter") == nil {
 		*sc = *mapping(rowsScanner, rows)
 	}
+}
+
+// cutBy is a text of how an input cuts its stream into messages, "" for lines as they are, which
+// is the default.
+func cutBy(conf *yaml.Node) string {
+	sc := child(conf, "scanner")
+	l := child(sc, "lines")
+	if child(conf, "codec") == nil && (sc == nil || l != nil && child(l, "custom_delimiter") == nil) {
+		return ""
+	}
+	text, err := yaml.Marshal([]*yaml.Node{child(conf, "codec"), child(conf, "max_buffer"), sc})
+	if err != nil { // of what was read as YAML
+		return err.Error()
+	}
+	return string(text)
 }
 
 // componentName returns the Benthos name of a component: the one key that is

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"regexp"
 	"strings"
 	"sync"
@@ -28,6 +29,7 @@ type Engine struct {
 	mux         *Mux
 	tables      Tables
 	servers     httpServers
+	stdin       *standardInput
 
 	mu    sync.Mutex
 	built map[string]func() // guarded by mu: by connector, to be called when all of its components are there
@@ -48,7 +50,7 @@ func New(o Options) (*Engine, error) {
 	env := service.GlobalEnvironment().
 		WithInputs(inputs...).WithOutputs(outputs...).
 		WithMetrics("none").WithTracers("none").Clone()
-	e := &Engine{env: env, sinkEnv: newSinkEnvironment(), sinkLintEnv: newSinkEnvironment(), log: o.Logger, mux: o.Mux, tables: o.Tables, built: map[string]func(){}}
+	e := &Engine{env: env, sinkEnv: newSinkEnvironment(), sinkLintEnv: newSinkEnvironment(), log: o.Logger, mux: o.Mux, tables: o.Tables, built: map[string]func(){}, stdin: newStandardInput(os.Stdin)}
 	if e.log == nil {
 		e.words = &words{}
 		e.log = slog.New(e.words)
@@ -68,6 +70,7 @@ func New(o Options) (*Engine, error) {
 		env.RegisterBatchInput("nats_jetstream", jetstream.Spec(), jetstream.New),
 		env.RegisterBatchInput("mqtt", mqttSpec(), newMQTT),
 		env.RegisterBatchInput(kafkaBlocks, kafkaBlocksSpec(), newKafkaBlocks),
+		env.RegisterBatchInput(stdinInput, stdinSpec(), e.stdin.input),
 		env.RegisterBatchScannerCreator(rowsScanner, rowsScannerSpec(), newRowsScanner),
 		registerRowsInput(e.sinkLintEnv),
 	); err != nil {

@@ -61,6 +61,8 @@ func StartKafkaBehind(tb testing.TB, advertised string) *Kafka {
 		"transaction.state.log.min.isr":            "1",
 		"group.initial.rebalance.delay.ms":         "0",
 		"group.min.session.timeout.ms":             "500",
+		"broker.session.timeout.ms":                "1500", // so long a killed broker is kept from coming back
+		"broker.heartbeat.interval.ms":             "300",
 		"transaction.state.log.replication.factor": "1",
 	}
 	var b strings.Builder

@@ -20,6 +20,7 @@ type MinIO struct {
 	Dir       string // where its data is
 	AccessKey string
 	SecretKey secret.String
+	bin       string
 }
 
 // StartMinIO runs a MinIO server until the test ends. It skips the test when there is
@@ -27,13 +28,15 @@ type MinIO struct {
 func StartMinIO(tb testing.TB) *MinIO {
 	tb.Helper()
 	bin := Binary(tb, "TIDEMILL_TEST_MINIO", "minio", minioInstall)
-	return startMinIO(tb, bin, tb.TempDir(), FreePort(tb))
+	m := &MinIO{Addr: Addr(FreePort(tb)), Dir: tb.TempDir(), AccessKey: "tidemill-test", SecretKey: secret.New("tidemill-test-secret"), bin: bin}
+	m.Start(tb)
+	return m
 }
 
-func startMinIO(tb testing.TB, bin, dir string, port int) *MinIO {
+// Start runs the server again, at its address and on its data, after it was stopped or killed.
+func (m *MinIO) Start(tb testing.TB) {
 	tb.Helper()
-	m := &MinIO{Addr: Addr(port), Dir: dir, AccessKey: "tidemill-test", SecretKey: secret.New("tidemill-test-secret")}
-	cmd := exec.Command(bin, "server", "--quiet", "--address", m.Addr, "--console-address", Addr(FreePort(tb)), dir)
+	cmd := exec.Command(m.bin, "server", "--quiet", "--address", m.Addr, "--console-address", Addr(FreePort(tb)), m.Dir)
 	cmd.Env = append(os.Environ(),
 		"MINIO_ROOT_USER="+m.AccessKey, "MINIO_ROOT_PASSWORD="+m.SecretKey.Reveal(),
 		"MINIO_BROWSER=off", "MINIO_UPDATE=off", "MINIO_CALLHOME_ENABLE=off")
@@ -50,5 +53,4 @@ func startMinIO(tb testing.TB, bin, dir string, port int) *MinIO {
 		}
 		return nil
 	})
-	return m
 }

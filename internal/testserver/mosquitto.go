@@ -1,12 +1,17 @@
 package testserver
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"sync"
 	"testing"
+	"time"
+
+	mqtt "github.com/eclipse/paho.mqtt.golang"
 )
 
 // Mosquitto is a running MQTT broker that keeps sessions on disk.
@@ -55,3 +60,60 @@ user root
 
 // URL is the broker's for clients.
 func (m *Mosquitto) URL() string { return "tcp://" + m.Addr }
+
+// Topic publishes to a topic of a broker with QoS 1, and connects again when it has to.
+type Topic struct {
+	m    *Mosquitto
+	name string
+
+	mu sync.Mutex
+	c  mqtt.Client // guarded by mu; nil: not connected
+}
+
+// Topic is the broker's topic of that name.
+func (m *Mosquitto) Topic(name string) *Topic { return &Topic{m: m, name: name} }
+
+func (p *Topic) client() (mqtt.Client, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.c != nil && p.c.IsConnectionOpen() {
+		return p.c, nil
+	}
+	c := mqtt.NewClient(mqtt.NewClientOptions().AddBroker(p.m.URL()).SetClientID("publisher of " + p.name).SetAutoReconnect(false))
+	if err := answered(c.Connect()); err != nil {
+		return nil, err
+	}
+	p.c = c
+	return c, nil
+}
+
+// Send publishes a message and returns when the broker has it. After an error it may have it
+// or not.
+func (p *Topic) Send(body []byte) error {
+	c, err := p.client()
+	if err != nil {
+		return err
+	}
+	return answered(c.Publish(p.name, 1, false, body))
+}
+
+// Session makes the broker keep the topic's messages, with QoS 1, for a client that is yet to come.
+func (p *Topic) Session(tb testing.TB, client string) {
+	tb.Helper()
+	c := mqtt.NewClient(mqtt.NewClientOptions().AddBroker(p.m.URL()).SetClientID(client).SetCleanSession(false))
+	err := answered(c.Connect())
+	if err == nil {
+		err = answered(c.Subscribe(p.name, 1, nil))
+	}
+	if err != nil {
+		tb.Fatal(err)
+	}
+	c.Disconnect(1000)
+}
+
+func answered(t mqtt.Token) error {
+	if !t.WaitTimeout(5 * time.Second) {
+		return errors.New("no answer")
+	}
+	return t.Error()
+}

@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"sync"
 	"testing"
 	"time"
 
@@ -76,3 +77,56 @@ func (r *RabbitMQ) Start(tb testing.TB) {
 
 // URL is the broker's for clients.
 func (r *RabbitMQ) URL() string { return "amqp://guest:guest@" + r.Addr + "/" }
+
+// Queue publishes to a durable queue of a broker, with confirms, and connects again when it has to.
+type Queue struct {
+	r    *RabbitMQ
+	name string
+
+	mu sync.Mutex
+	ch *amqp.Channel // guarded by mu; nil: not connected
+}
+
+// Queue is the broker's queue of that name, which is made when it is first published to.
+func (r *RabbitMQ) Queue(name string) *Queue { return &Queue{r: r, name: name} }
+
+func (q *Queue) channel() (*amqp.Channel, error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.ch != nil && !q.ch.IsClosed() {
+		return q.ch, nil
+	}
+	conn, err := amqp.Dial(q.r.URL())
+	if err != nil {
+		return nil, err
+	}
+	ch, err := conn.Channel()
+	if err == nil {
+		err = ch.Confirm(false)
+	}
+	if err == nil {
+		_, err = ch.QueueDeclare(q.name, true, false, false, false, nil)
+	}
+	q.ch = ch
+	return ch, err
+}
+
+// Send publishes a persistent message under an id and returns when the broker has it. After
+// an error it may have it or not.
+func (q *Queue) Send(ctx context.Context, id string, body []byte) error {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	ch, err := q.channel()
+	if err != nil {
+		return err
+	}
+	m := amqp.Publishing{DeliveryMode: amqp.Persistent, MessageId: id, Body: body}
+	c, err := ch.PublishWithDeferredConfirmWithContext(ctx, "", q.name, false, false, m)
+	if err != nil {
+		return err
+	}
+	if ok, err := c.WaitContext(ctx); err != nil || !ok {
+		return fmt.Errorf("confirmed: %v, %w", ok, err)
+	}
+	return nil
+}

@@ -11,21 +11,22 @@ import (
 	"github.com/tidemill/tidemill/internal/testserver"
 )
 
-func kafkaSource(t *testing.T, p *testserver.Forward) source {
+func kafkaSource(t *testing.T) source {
 	t.Helper()
-	k := testserver.StartKafkaBehind(t, p.Addr)
-	p.Aim(k.Addr)
+	p := newProxy(t)
+	k := testserver.StartKafkaBehind(t, p.addr)
+	p.aim(k.Addr)
 	const topic, group, partitions = "in", "tidemill", 4
 	k.CreateTopic(t, topic, partitions)
 	c := k.Client(t)
 	admin := kadm.NewClient(c)
 	to := int32(0)
 	return source{
-		name: "kafka", once: true,
-		input: fmt.Sprintf("  kafka_franz:\n    seed_brokers: [%q]\n    topics: [%s]\n    consumer_group: %s\n    session_timeout: 1500ms\n    heartbeat_interval: 300ms\n    rebalance_timeout: 3s\n    commit_period: 200ms\n    fetch_max_wait: 100ms\n    metadata_max_age: 5s\n", p.Addr, topic, group),
-		send: func(ctx context.Context, body []byte) error {
+		name: "kafka", once: true, proxy: p,
+		input: fmt.Sprintf("  kafka_franz:\n    seed_brokers: [%q]\n    topics: [%s]\n    consumer_group: %s\n    session_timeout: 1500ms\n    heartbeat_interval: 300ms\n    rebalance_timeout: 3s\n    commit_period: 200ms\n    fetch_max_wait: 100ms\n    metadata_max_age: 5s\n", p.addr, topic, group),
+		send: func(ctx context.Context, m message) error {
 			to = (to + 1) % partitions
-			return c.ProduceSync(ctx, &kgo.Record{Topic: topic, Partition: to, Value: body}).FirstErr()
+			return c.ProduceSync(ctx, &kgo.Record{Topic: topic, Partition: to, Value: m.lines()}).FirstErr()
 		},
 		kill: k.Kill, start: func(t *testing.T) { k.Start(t) },
 		rewind: func(t *testing.T) {

@@ -15,15 +15,16 @@ import (
 	"github.com/tidemill/tidemill/internal/testserver"
 )
 
-func kinesisSource(t *testing.T, p *testserver.Forward) source {
+func kinesisSource(t *testing.T) source {
 	t.Helper()
+	p := newProxy(t)
 	k := testserver.StartKinesis(t)
-	p.Aim(k.Addr)
-	const stream, leases = "in", "leases"
+	p.aim(k.Addr)
+	const stream, leases, shards = "in", "leases", 3
 	login := credentials.NewStaticCredentialsProvider("key", "secret", "")
 	c := kinesis.New(kinesis.Options{Region: "us-east-1", BaseEndpoint: aws.String(k.Endpoint()), Credentials: login, Retryer: aws.NopRetryer{}})
 	db := dynamodb.New(dynamodb.Options{Region: "us-east-1", BaseEndpoint: aws.String(k.DynamoEndpoint()), Credentials: login})
-	if _, err := c.CreateStream(t.Context(), &kinesis.CreateStreamInput{StreamName: aws.String(stream), ShardCount: aws.Int32(3)}); err != nil {
+	if _, err := c.CreateStream(t.Context(), &kinesis.CreateStreamInput{StreamName: aws.String(stream), ShardCount: aws.Int32(shards)}); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "make the stream", func(ctx context.Context) error {
@@ -35,7 +36,7 @@ func kinesisSource(t *testing.T, p *testserver.Forward) source {
 	})
 	n := 0
 	return source{
-		name: "kinesis", once: true,
+		name: "kinesis", once: true, proxy: p,
 		input: fmt.Sprintf(`  aws_kinesis:
     streams: [%s]
     region: us-east-1
@@ -51,10 +52,19 @@ func kinesisSource(t *testing.T, p *testserver.Forward) source {
     rebalance_period: 1s
     lease_period: 2s
     steal_grace_period: 300ms
-`, stream, p.Addr, leases, k.DynamoEndpoint()),
-		send: func(ctx context.Context, body []byte) error {
+`, stream, p.addr, leases, k.DynamoEndpoint()),
+		send: func(ctx context.Context, m message) error {
 			n++
-			_, err := c.PutRecord(ctx, &kinesis.PutRecordInput{StreamName: aws.String(stream), PartitionKey: aws.String(strconv.Itoa(n)), Data: body})
+			_, err := c.PutRecord(ctx, &kinesis.PutRecordInput{StreamName: aws.String(stream), PartitionKey: aws.String(strconv.Itoa(n)), Data: m.lines()})
+			return err
+		},
+		// A lease without a sequence number is not taken over: the shard of a process that was
+		// killed before it had checkpointed anything stands still.
+		steady: func(ctx context.Context) error {
+			out, err := db.Scan(ctx, &dynamodb.ScanInput{TableName: aws.String(leases), FilterExpression: aws.String("attribute_exists(SequenceNumber)")})
+			if err == nil && len(out.Items) < shards {
+				err = fmt.Errorf("%d of %d shards are checkpointed", len(out.Items), shards)
+			}
 			return err
 		},
 		kill: k.Kill, start: func(t *testing.T) { k.Start(t) },

@@ -12,10 +12,11 @@ import (
 	"github.com/tidemill/tidemill/internal/testserver"
 )
 
-func natsSource(t *testing.T, p *testserver.Forward) source {
+func natsSource(t *testing.T) source {
 	t.Helper()
+	p := newProxy(t)
 	n := testserver.StartNATS(t)
-	p.Aim(n.Addr)
+	p.aim(n.Addr)
 	c, err := nats.Connect(n.URL(), nats.MaxReconnects(-1), nats.ReconnectWait(20*time.Millisecond))
 	if err != nil {
 		t.Fatal(err)
@@ -32,14 +33,14 @@ func natsSource(t *testing.T, p *testserver.Forward) source {
 	const durable = "tidemill"
 	n2 := 0
 	return source{
-		name: "nats", once: true,
-		input: fmt.Sprintf("  nats_jetstream:\n    urls: [\"nats://%s\"]\n    subject: in.mine\n    durable: %s\n    ack_wait: 3s\n    limit: 20\n", p.Addr, durable),
-		send: func(ctx context.Context, body []byte) error {
+		name: "nats", once: true, proxy: p,
+		input: fmt.Sprintf("  nats_jetstream:\n    urls: [\"nats://%s\"]\n    subject: in.mine\n    durable: %s\n    ack_wait: 3s\n    limit: 20\n", p.addr, durable),
+		send: func(ctx context.Context, m message) error {
 			// Others' messages leave gaps.
 			if n2++; n2%3 == 0 {
 				_, _ = js.Publish(ctx, "in.others", nil)
 			}
-			_, err := js.Publish(ctx, "in.mine", body, jetstream.WithRetryAttempts(0))
+			_, err := js.Publish(ctx, "in.mine", m.lines(), jetstream.WithRetryAttempts(0))
 			return err
 		},
 		kill: n.Kill, start: func(t *testing.T) { n.Start(t) },

@@ -131,7 +131,10 @@ func TestPostgresChanges(t *testing.T) {
 	w := newWorld(t, changesTable)
 	pg := testserver.StartPostgres(t)
 	pg.Exec(t, "CREATE TABLE orders (id int8 PRIMARY KEY, rev int8)", "INSERT INTO orders SELECT i, i FROM generate_series(1, 400) i")
-	dir := w.project(t, changesTable, fmt.Sprintf("input:\n  postgres_changes: {dsn: %q, slot: tidemill, tables: [orders], page_rows: 60, batch_rows: 20}\noutput:\n  lakehouse:\n    table: changes\n    batching: {period: 30ms, count: 50}\n", pg.DSN))
+	dir := w.project(t, changesTable, w.addr.S3, map[string]string{changesTable: fmt.Sprintf("input:\n  postgres_changes: {dsn: %q, slot: tidemill, tables: [orders], page_rows: 60, batch_rows: 20}\noutput:\n  lakehouse:\n    table: changes\n    batching: {period: 30ms, count: 50}\n", pg.DSN)})
+	start := func(fault string) *member {
+		return w.member(t, dir, testserver.FreePort(t), nil, "TIDEMILL_FAULT="+fault)
+	}
 	s := &shop{r: newRand(t), rev: 1000}
 	for id := range int64(400) {
 		s.live = append(s.live, id+1)
@@ -153,8 +156,8 @@ func TestPostgresChanges(t *testing.T) {
 	}()
 	defer func() { stop(); <-stopped }()
 	for i := range 2 {
-		for _, point := range []string{"after-data-put", "before-commit", "after-commit", "before-ack"} {
-			w.dies(t, dir, fmt.Sprintf("%s:%d", point, 1+i*3))
+		for _, point := range points {
+			start(fmt.Sprintf("%s:%d", point, 1+i*3)).dies(t)
 			if have, err := w.changes(t.Context()); err == nil && len(have) > 0 {
 				s.mu.Lock()
 				if s.done == nil { // from now on the slot stays
@@ -164,8 +167,8 @@ func TestPostgresChanges(t *testing.T) {
 			}
 		}
 	}
-	m := w.member(t, dir, "last")
-	m.atWork(t)
+	m := start("")
+	m.runs(t, 1, time.Time{})
 	stop()
 	<-stopped
 	pg.Kill()
@@ -226,19 +229,4 @@ func counts(have []change) map[string]int {
 		out[fmt.Sprintf("%s %d %d", c.op, c.id, c.rev)]++
 	}
 	return out
-}
-
-// dies starts a process that kills itself at a fault point.
-func (w *world) dies(t *testing.T, dir, point string) {
-	t.Helper()
-	t.Setenv("TIDEMILL_FAULT", point)
-	m := w.member(t, dir, point)
-	t.Setenv("TIDEMILL_FAULT", "")
-	limit := time.NewTimer(time.Minute)
-	defer limit.Stop()
-	select {
-	case <-m.Done():
-	case <-limit.C:
-		t.Fatalf("%s is not reached\n%s", point, last(m.Output()))
-	}
 }

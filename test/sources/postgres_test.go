@@ -2,7 +2,7 @@ package sources
 
 import (
 	"context"
-	"encoding/json"
+	"errors"
 	"fmt"
 	"net/url"
 	"strings"
@@ -13,40 +13,62 @@ import (
 	"github.com/tidemill/tidemill/internal/testserver"
 )
 
-// postgresSource is a table that rows are inserted into. Its slot is read by one process at a
-// time; the other one waits to take over. A column of type jsonb holds what the contract does not take.
-func postgresSource(t *testing.T, p *testserver.Forward) source {
+// postgresSources are two tables of one server that rows are inserted into: one whose changes are
+// followed, and one that is polled. The slot of the first is read by one process at a time, while
+// the other one waits to take over; the second is read by both. A column of type jsonb holds what
+// the contract does not take.
+func postgresSources(t *testing.T, _ [2]string) []source {
 	t.Helper()
+	p := newProxy(t)
 	pg := testserver.StartPostgres(t)
-	pg.Exec(t, "CREATE TABLE events (id int8 PRIMARY KEY, pad jsonb)")
+	pg.Exec(t, "CREATE TABLE events (id int8 PRIMARY KEY, pad jsonb)", "CREATE TABLE polled (n bigserial PRIMARY KEY, id int8, pad jsonb)")
 	at, err := url.Parse(pg.DSN)
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.Aim(at.Host)
-	var conn *pgx.Conn
-	return source{
-		name: "postgres", once: true,
-		input: fmt.Sprintf("  postgres_changes:\n    dsn: %q\n    slot: tidemill\n    tables: [events]\n    page_rows: 50\n", strings.Replace(pg.DSN, at.Host, p.Addr, 1)),
-		send: func(ctx context.Context, body []byte) (err error) {
-			var row struct {
-				ID  int64  `json:"id"`
-				Pad string `json:"pad"`
-			}
-			pad := "{}" // no string
-			if json.Unmarshal(body, &row) == nil {
-				pad = fmt.Sprintf("%q", row.Pad)
-			} else if _, err := fmt.Sscanf(string(body), `{"id": %d`, &row.ID); err != nil {
-				return err
-			}
+	p.aim(at.Host)
+	dsn := strings.Replace(pg.DSN, at.Host, p.addr, 1)
+	insert := func(sql string) func(context.Context, message) error {
+		var conn *pgx.Conn
+		return func(ctx context.Context, m message) (err error) {
 			if conn == nil || conn.IsClosed() {
 				if conn, err = pgx.Connect(ctx, pg.DSN); err != nil {
 					return err
 				}
 			}
-			_, err = conn.Exec(ctx, "INSERT INTO events VALUES ($1, $2::jsonb)", row.ID, pad)
+			row := fmt.Sprintf("%q", pad(m[0]))
+			if poison(m[0]) {
+				row = "{}" // no string
+			}
+			_, err = conn.Exec(ctx, sql, m[0], row)
 			return err
+		}
+	}
+	return []source{
+		{
+			name: "postgres", once: true, proxy: p,
+			input: fmt.Sprintf("  postgres_changes:\n    dsn: %q\n    slot: tidemill\n    tables: [events]\n    page_rows: 50\n", dsn),
+			send:  insert("INSERT INTO events VALUES ($1, $2::jsonb)"),
+			// Of a page of the snapshot that a process dies in, what was in quarantine comes again.
+			steady: func(ctx context.Context) error {
+				conn, err := pgx.Connect(ctx, pg.DSN)
+				if err != nil {
+					return err
+				}
+				defer func() { _ = conn.Close(ctx) }()
+				var changes bool
+				err = conn.QueryRow(ctx, "SELECT count(*) > 0 FROM pg_replication_slots WHERE slot_name = 'tidemill' AND active").Scan(&changes)
+				if err == nil && !changes {
+					err = errors.New("the snapshot is still read")
+				}
+				return err
+			},
+			kill: func() { pg.Kill() }, start: func(t *testing.T) { t.Helper(); pg.Restart(t) },
 		},
-		kill: func() { pg.Kill() }, start: func(t *testing.T) { t.Helper(); pg.Restart(t) },
+		{
+			name: "sql_poll", once: true, proxy: p,
+			input: fmt.Sprintf("  sql_poll:\n    driver: pgx\n    dsn: %q\n    table: polled\n    cursor: [n]\n    batch: 40\n    interval: 50ms\n    retry_min: 50ms\n    retry_max: 500ms\n", dsn),
+			send:  insert("INSERT INTO polled (id, pad) VALUES ($1, $2::jsonb)"),
+		},
 	}
 }

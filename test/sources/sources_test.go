@@ -1,20 +1,35 @@
 package sources
 
-import (
-	"testing"
+import "testing"
 
-	"github.com/tidemill/tidemill/internal/testserver"
-)
-
-// TestSources lets each source of the list go through the scenario.
+// TestSources lets all sources go through the scenario, those of one line in the same processes.
 func TestSources(t *testing.T) {
-	all := map[string]func(*testing.T, *testserver.Forward) source{"kafka": kafkaSource, "kinesis": kinesisSource, "nats": natsSource, "postgres": postgresSource, "redis": redisSource}
-	w := newWorld(t, "kafka", "kinesis", "nats", "postgres", "redis")
-	for name, of := range all {
+	w := newWorld(t, "kafka", "kinesis", "nats", "redis", "rabbitmq", "rabbitmq_ids", "mqtt", "postgres", "sql_poll", "http_poll", "files", "bucket", "http_keys", "http_dedupe", "http_plain", "stdin", "generate")
+	for name, of := range map[string]func(t *testing.T, at [2]string) []source{
+		"kafka and kinesis": func(t *testing.T, _ [2]string) []source {
+			t.Helper()
+			return []source{kafkaSource(t), kinesisSource(t)}
+		},
+		"brokers": func(t *testing.T, _ [2]string) []source {
+			t.Helper()
+			return append(rabbitSources(t), natsSource(t), redisSource(t), mqttSource(t))
+		},
+		"http": func(t *testing.T, at [2]string) []source {
+			t.Helper()
+			return append(httpServerSources(t, at), httpPollSource(t))
+		},
+		"databases": postgresSources,
+		"files":     filesSources,
+	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel() // each waits for others most of the time
-			p := testserver.StartForward(t, "")
-			w.scenario(t, of(t, p), p)
+			w.scenario(t, of)
+		})
+	}
+	for name, of := range map[string]func(*testing.T, *world){"stdin": testStdin, "generate": testGenerate} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			of(t, w)
 		})
 	}
 }

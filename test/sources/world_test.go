@@ -3,14 +3,17 @@ package sources
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
+	"maps"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
-	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -31,12 +34,16 @@ import (
 // which does the second hop. It is never killed; package chaos does that.
 type world struct {
 	bin    product.Binary
-	tables []string
 	infra  *product.Server
 	addr   product.Addresses
 	store  objstore.Store
 	access string
 	secret string
+	hooks  hooks  // of the tables' sinks
+	hookAt string // their URL
+
+	mu   sync.Mutex
+	open map[string]*lakehouse.Table // guarded by mu: for [world.rows]
 }
 
 const contractYAML = `table: %s
@@ -46,14 +53,21 @@ columns:
 key: [id]
 `
 
+// deduped are the tables of sources that need it to be exactly once.
+var deduped = map[string]string{
+	"rabbitmq": "dedupe: {window: 1h}\n", "mqtt": "dedupe: {window: 1h}\n", "http_dedupe": "dedupe: {window: 1h}\n",
+	"rabbitmq_ids": "dedupe: {window: 1h, by: message_id}\n",
+}
+
 // contracts are the tables' files.
-func contracts(tables []string) product.Project {
+func (w *world) contracts(tables []string) product.Project {
 	p := product.Project{}
 	for _, t := range tables {
-		p["tables/"+t+".yaml"] = fmt.Sprintf(contractYAML, t)
+		text := fmt.Sprintf(contractYAML, t) + fmt.Sprintf(sinkYAML, w.hookAt, t) + deduped[t]
 		if t == changesTable {
-			p["tables/"+t+".yaml"] = changesYAML
+			text = changesYAML
 		}
+		p["tables/"+t+".yaml"] = text
 	}
 	return p
 }
@@ -63,8 +77,14 @@ func newWorld(t *testing.T, tables ...string) *world {
 	if testing.Short() {
 		t.Skip("takes a minute")
 	}
-	w := &world{bin: product.Binary{Path: testserver.Tidemill(t)}, tables: tables}
-	p := contracts(tables)
+	w := &world{bin: product.Binary{Path: testserver.Tidemill(t)}, hooks: hooks{}, open: map[string]*lakehouse.Table{}}
+	for _, name := range tables {
+		w.hooks[name] = newHook()
+	}
+	at := httptest.NewServer(w.hooks)
+	t.Cleanup(at.Close)
+	w.hookAt = at.URL
+	p := w.contracts(tables)
 	p["tidemill.yaml"] = "project: sources\n"
 	dir := p.Write(t, "infra")
 	var err error
@@ -93,38 +113,114 @@ func newWorld(t *testing.T, tables ...string) *world {
 	return w
 }
 
-// project writes a project with one connector, whose processes do the first hop.
-func (w *world) project(t *testing.T, name, connector string) string {
+// project writes a project with some connectors and their tables, which have the same names. Its
+// processes do the first hop and reach the store at an address.
+func (w *world) project(t *testing.T, name, store string, connectors map[string]string) string {
 	t.Helper()
-	p := contracts(w.tables)
+	p := w.contracts(slices.Collect(maps.Keys(connectors)))
 	p["tidemill.yaml"] = fmt.Sprintf(`project: sources
 store: {endpoint: "http://%s", bucket: tidemill, access_key: %q, secret_key: "${STORE_SECRET}"}
 temporal: {address: %q}
 http: {address: "127.0.0.1:${PORT}"}
-`, w.addr.S3, w.access, w.addr.Temporal)
-	p["connectors/"+name+".yaml"] = connector
+`, store, w.access, w.addr.Temporal)
+	for name, text := range connectors {
+		p["connectors/"+name+".yaml"] = text
+	}
 	return p.Write(t, name)
 }
 
-// member is one process of the product that reads a source.
-type member struct{ *testserver.Process }
-
-func (w *world) member(t *testing.T, dir, name string) *member {
+// edit replaces a connector's file, as editors do.
+func (w *world) edit(t *testing.T, dir, connector, text string) {
 	t.Helper()
-	cmd := exec.Command(w.bin.Path, "run", dir, "--roles", "connect", "--log-format", "json")
-	cmd.Env = append(os.Environ(), "MEMBER="+name, "STORE_SECRET="+w.secret, "PORT="+strconv.Itoa(testserver.FreePort(t)))
-	return &member{testserver.Start(t, cmd)}
+	path := filepath.Join(dir, "connectors", connector+".yaml")
+	if err := os.WriteFile(path+".tmp", []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(path+".tmp", path); err != nil {
+		t.Fatal(err)
+	}
 }
 
-// atWork waits until the connector has been started.
-func (m *member) atWork(t *testing.T) {
+// member is one process of the product that reads sources.
+type member struct {
+	*testserver.Process
+	http string
+}
+
+// member starts one. in is its standard input, and may be nil.
+func (w *world) member(t *testing.T, dir string, port int, in *os.File, env ...string) *member {
 	t.Helper()
-	m.WaitReady(t, func() error {
-		if !strings.Contains(m.Output(), "connector started") {
-			return errors.New("no connector has been started")
+	cmd := exec.Command(w.bin.Path, "run", dir, "--roles", "connect", "--log-format", "json")
+	cmd.Env = append(os.Environ(), append(env, "STORE_SECRET="+w.secret, "PORT="+strconv.Itoa(port))...)
+	if in != nil {
+		cmd.Stdin = in
+	}
+	return &member{testserver.Start(t, cmd), "http://" + testserver.Addr(port)}
+}
+
+// status is what a process says of its connectors.
+type status struct {
+	Refused    *json.RawMessage
+	Connectors []struct {
+		Name, State string
+		Since       time.Time
+	}
+}
+
+func (m *member) status(ctx context.Context) (s status, err error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, m.http+"/tidemill/status", nil)
+	if err != nil {
+		return s, err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return s, err
+	}
+	defer resp.Body.Close()
+	var all struct{ Projects []status }
+	if err := json.NewDecoder(resp.Body).Decode(&all); err != nil || len(all.Projects) != 1 {
+		return s, fmt.Errorf("%d projects: %w", len(all.Projects), err)
+	}
+	return all.Projects[0], nil
+}
+
+// runs waits until n connectors run that have been started after a moment.
+func (m *member) runs(t *testing.T, n int, after time.Time) {
+	t.Helper()
+	eventually(t, "start the connectors", func(ctx context.Context) error {
+		m.alive(t)
+		s, err := m.status(ctx)
+		if err != nil {
+			return err
+		}
+		if s.Refused != nil {
+			return fmt.Errorf("refused: %s", *s.Refused)
+		}
+		for _, c := range s.Connectors {
+			if c.State != "running" || c.Since.Before(after) {
+				return fmt.Errorf("%s is %s, since %s\n%s", c.Name, c.State, c.Since, last(m.Output()))
+			}
+		}
+		if len(s.Connectors) != n {
+			return fmt.Errorf("%d of %d connectors", len(s.Connectors), n)
 		}
 		return nil
 	})
+}
+
+// dies waits for a process to kill itself.
+func (m *member) dies(t *testing.T) {
+	t.Helper()
+	limit := time.NewTimer(2 * time.Minute)
+	defer limit.Stop()
+	select {
+	case <-m.Done():
+	case <-limit.C:
+		t.Fatalf("the process lives on\n%s", last(m.Output()))
+	}
+	if s, ok := m.State().Sys().(syscall.WaitStatus); !ok || s.Signal() != syscall.SIGKILL {
+		t.Fatalf("the process ended by itself: %s\n%s", m.State(), m.Output())
+	}
 }
 
 // alive fails the test when the process has ended of its own accord.
@@ -156,13 +252,33 @@ type ledger struct {
 // rows counts those that have come out of the second hop.
 func (w *world) rows(ctx context.Context, table string) (n int64, err error) {
 	for _, name := range []string{table + "_scored", table + quarantine.Suffix} {
-		t, err := lakehouse.Open(ctx, w.store, name)
+		w.mu.Lock()
+		t := w.open[name]
+		w.mu.Unlock()
+		if t == nil {
+			if t, err = lakehouse.Open(ctx, w.store, name); err != nil {
+				return 0, err
+			}
+			w.mu.Lock()
+			w.open[name] = t
+			w.mu.Unlock()
+		}
+		s, err := t.Refresh(ctx)
 		if err != nil {
 			return 0, err
 		}
-		n += t.Snapshot().NumRows()
+		n += s.NumRows()
 	}
 	return n, nil
+}
+
+// landed counts the rows that have come out of the first hop, but for those in quarantine.
+func (w *world) landed(ctx context.Context, table string) (int64, error) {
+	t, err := lakehouse.Open(ctx, w.store, table)
+	if err != nil {
+		return 0, err
+	}
+	return t.Snapshot().NumRows(), nil
 }
 
 func (w *world) ledger(ctx context.Context, table string) (*ledger, error) {
@@ -182,6 +298,15 @@ func (w *world) ledger(ctx context.Context, table string) (*ledger, error) {
 		}
 	}
 	return l, nil
+}
+
+// both says how often each row is in either table.
+func (l *ledger) both() map[int64]int {
+	out := maps.Clone(l.scored)
+	for id, n := range l.refused {
+		out[id] += n
+	}
+	return out
 }
 
 func column[T arrow.Array](rec arrow.Record, name string) T {
