@@ -135,10 +135,10 @@ func (p *Process) Stop() {
 }
 
 // WaitReady calls ready until it returns nil, and fails the test when the process ends
-// or a minute passes first.
+// or two minutes pass first: RabbitMQ takes one on a machine that is busy.
 func (p *Process) WaitReady(tb testing.TB, ready func() error) {
 	tb.Helper()
-	deadline := time.NewTimer(time.Minute)
+	deadline := time.NewTimer(2 * time.Minute)
 	defer deadline.Stop()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
@@ -148,7 +148,7 @@ func (p *Process) WaitReady(tb testing.TB, ready func() error) {
 		case <-p.done:
 			tb.Fatalf("%s ended before it was ready:\n%s", p.cmd.Path, p.Output())
 		case <-deadline.C:
-			tb.Fatalf("%s not ready after a minute: %v\n%s", p.cmd.Path, err, p.Output())
+			tb.Fatalf("%s not ready after two minutes: %v\n%s", p.cmd.Path, err, p.Output())
 		case <-tick.C:
 			err = ready()
 		}

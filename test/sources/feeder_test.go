@@ -89,10 +89,12 @@ func startFeeder(t *testing.T, s source) *feeder {
 func (f *feeder) run(ctx context.Context) {
 	every := f.every
 	if every == 0 {
-		every = 8 * time.Millisecond
+		every = 15 * time.Millisecond
 	}
 	tick := time.NewTicker(every)
 	defer tick.Stop()
+	away := time.NewTicker(20 * every)
+	defer away.Stop()
 	for {
 		select {
 		case <-ctx.Done():
@@ -108,6 +110,12 @@ func (f *feeder) run(ctx context.Context) {
 			f.sent[id] = err == nil
 		}
 		f.mu.Unlock()
+		if err != nil { // nobody there; not every tick
+			select {
+			case <-ctx.Done():
+			case <-away.C:
+			}
+		}
 	}
 }
 

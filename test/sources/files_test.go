@@ -166,13 +166,13 @@ func filesSources(t *testing.T, _ [2]string) []source {
 	b := &bucket{store: store, objects: map[string][]byte{}}
 	return []source{
 		{
-			name: "files", once: true, rows: 2, every: 10 * time.Millisecond,
+			name: "files", once: true, rows: 2, every: 30 * time.Millisecond,
 			// A line that is half there is complete before it has been still for a minute.
 			input: fmt.Sprintf("  files:\n    paths: [%q]\n    poll: 100ms\n    still_for: 1m\n", l.dir+"/"),
 			send:  l.send, rewind: l.copies,
 		},
 		{
-			name: "bucket", once: true, proxy: p, rows: 10, every: 50 * time.Millisecond,
+			name: "bucket", once: true, proxy: p, rows: 10, every: 150 * time.Millisecond,
 			input: fmt.Sprintf("  files:\n    paths: [\"s3://source/in/\"]\n    poll: 100ms\n    s3: {endpoint: \"http://%s\", access_key: %q, secret_key: %q}\n", p.addr, m.AccessKey, m.SecretKey.Reveal()),
 			send:  b.send,
 			kill:  func() { m.Kill() }, start: func(t *testing.T) { t.Helper(); m.Start(t) },

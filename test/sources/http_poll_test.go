@@ -80,7 +80,7 @@ func httpPollSource(t *testing.T) source {
 	t.Cleanup(func() { _ = api.srv.Close() })
 	p.aim(api.addr)
 	return source{
-		name: "http_poll", once: true, proxy: p, lanes: 3, every: 20 * time.Millisecond, // numbers come out of order
+		name: "http_poll", once: true, proxy: p, lanes: 3, every: 50 * time.Millisecond, // numbers come out of order
 		input: fmt.Sprintf("  http_poll:\n    url: http://%s/events\n    rows: items\n    next: root = this.next\n    cursor_param: cursor\n    start: \"0\"\n    interval: 30ms\n    retry_min: 20ms\n    retry_max: 500ms\n", p.addr),
 		send: func(_ context.Context, m message) error {
 			api.mu.Lock()

@@ -143,7 +143,7 @@ func (s *solo) all(t *testing.T) (l *ledger, n int64) {
 
 func testStdin(t *testing.T, w *world) {
 	yaml := func(count int) string {
-		return fmt.Sprintf("input:\n  stdin: {}\noutput:\n  lakehouse:\n    table: stdin\n    max_row_bytes: %d\n    batching: {period: 40ms, count: %d}\n", maxRow, count)
+		return fmt.Sprintf("input:\n  stdin: {}\noutput:\n  lakehouse:\n    table: stdin\n    max_row_bytes: %d\n    batching: {period: 150ms, count: %d}\n", maxRow, count)
 	}
 	s := w.solo(t, "stdin", yaml(100))
 	start := func(first int64) *pipe {
@@ -225,7 +225,7 @@ output:
   lakehouse:
     table: generate
     max_row_bytes: %d
-    batching: {period: 40ms, count: 50}
+    batching: {period: 150ms, count: 50}
 `, first, maxRow, maxRow)
 	}
 	const run = 1_000_000 // numbers of a run

@@ -27,7 +27,7 @@ type source struct {
 	proxy *proxy
 	lanes int           // messages that are sent side by side; 0: one
 	rows  int           // of a message; 0: one
-	every time.Duration // between a lane's messages; 0: 8 ms
+	every time.Duration // between a lane's messages; 0: 15 ms
 	// send sends one message and returns when the server has it for good. After an error it
 	// may have it or not. It is called by as many goroutines as there are lanes.
 	send func(ctx context.Context, m message) error
@@ -121,7 +121,7 @@ func (w *world) scenario(t *testing.T, of func(t *testing.T, at [2]string) []sou
 	c.start(t, &c.a, fmt.Sprintf("%s:%d", points[c.r.IntN(len(points))], 1+c.r.IntN(6)))
 	c.start(t, &c.b, "")
 	c.a.dies(t)
-	c.more(t, 20+c.r.IntN(100))
+	c.more(t, 20+c.r.IntN(60))
 	c.start(t, &c.a, "")
 	c.lands(t)
 
@@ -139,7 +139,7 @@ func (w *world) scenario(t *testing.T, of func(t *testing.T, at [2]string) []sou
 	c.lands(t)
 
 	c.b.terminate(time.Duration(c.r.IntN(120)) * time.Millisecond)
-	c.more(t, 20+c.r.IntN(100))
+	c.more(t, 20+c.r.IntN(60))
 	c.a.Kill() // and then nobody reads
 	for _, f := range c.feeds {
 		if f.rewind != nil {
@@ -180,7 +180,7 @@ func (c *cast) steady(t *testing.T) {
 func (c *cast) connectors(all []source) map[string]string {
 	out := map[string]string{}
 	for _, s := range all {
-		out[s.name] = fmt.Sprintf("input:\n%soutput:\n  lakehouse:\n    table: %s\n    max_row_bytes: %d\n    batching: {period: 120ms, count: %d}\n", s.input, s.name, maxRow, 300-c.edits)
+		out[s.name] = fmt.Sprintf("input:\n%soutput:\n  lakehouse:\n    table: %s\n    max_row_bytes: %d\n    batching: {period: 250ms, count: %d}\n", s.input, s.name, maxRow, 300-c.edits)
 	}
 	return out
 }
