@@ -30,8 +30,8 @@ const registryPatience = 5 * time.Second
 // CheckRegistries asks the schema registries that a connector names whether they have the
 // subjects that it names. What could not be asked is in unchecked. The config was linted.
 func (e *Engine) CheckRegistries(ctx context.Context, c *Config) (ps, unchecked problem.List) {
-	if c.Resolve() != nil {
-		return nil, nil // lint has said so
+	if len(c.Resolve()) > 0 { // lint has said so
+		return nil, nil
 	}
 	return checkRegistries(ctx, c.File, c.resolved.root, "")
 }

@@ -178,7 +178,7 @@ func sendBroken(t *testing.T, dir, kind, fields string) (scrubbed, raw string) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Second)
 	defer cancel()
-	row, _ := json.Marshal(map[string]string{"id": "1"})
+	row := json.RawMessage(`{"id":"1"}`)
 	done := make(chan error, 1)
 	go func() { done <- out.Send(ctx, []sinks.Message{{JSON: row, Key: "events_scored/1/0", Version: 1}}) }()
 	select {
