@@ -15,9 +15,9 @@ import (
 // maintenance have bounds of their own.
 const (
 	memoryBase        = 256 << 20
-	memoryBaseConnect = 84 << 20
+	memoryBaseConnect = 72 << 20
 	memoryPerMessages = 192 << 20 // a connector
-	memoryPerBlocks   = 72 << 20  // a connector
+	memoryPerBlocks   = 64 << 20  // a connector
 	memoryPerLanding  = 16 << 20
 	memoryPerTurn     = 112 << 20
 	memoryPerSink     = 64 << 20

@@ -24,9 +24,9 @@ var (
 )
 
 // maxRSS is what the process may have resident, however long the store is away: what the
-// collector is told to keep to (256 MiB, 72 of a connector in blocks, a table's 128, 64 for
+// collector is told to keep to (256 MiB, 64 of a connector in blocks, a table's 128, 64 for
 // batches between the hops, 256 for maintenance), and the program's own pages.
-const maxRSS = (256 + 72 + 128 + 64 + 256 + 320) << 20
+const maxRSS = (256 + 64 + 128 + 64 + 256 + 320) << 20
 
 // BenchmarkStoreAway stops the store while the source goes on at full speed, and shows the
 // product's memory before, meanwhile and after, and how fast it catches up.
