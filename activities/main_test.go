@@ -239,7 +239,7 @@ type worker struct {
 // start makes a worker of its own on the world's store, or on another view of it.
 func (w *world) start(yaml string, change ...func(*activities.Options)) *worker {
 	w.t.Helper()
-	alloc := memory.NewCheckedAllocator(memory.DefaultAllocator)
+	alloc := memory.NewCheckedAllocator(memory.NewGoAllocator())
 	out := &worker{}
 	var mu sync.Mutex
 	o := activities.Options{

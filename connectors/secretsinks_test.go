@@ -71,7 +71,6 @@ var brokenSinks = map[string]string{
 	"http_client proxy":         `{url: "http://example.invalid/x", verb: POST, retries: 0, proxy_url: "http://user:SECRET@HOST"}`,
 	"http_client tls":           `{url: "https://user:SECRET@HOST/x", verb: POST, retries: 0}`,
 	"http_client key":           `{url: "https://HOST/x", verb: POST, retries: 0, tls: {enabled: true, client_certs: [{cert: "x", key: SECRET, password: SECRET}]}}`,
-	"kafka":                     `{addresses: ["HOST"], topic: t, max_retries: 1, sasl: {mechanism: PLAIN, user: u, password: SECRET}}`,
 	"kafka_franz":               `{seed_brokers: ["HOST"], topic: t, timeout: 1s, sasl: [{mechanism: PLAIN, username: u, password: SECRET}]}`,
 	"kafka_franz url":           `{seed_brokers: ["kafka://u:SECRET@HOST"], topic: t, timeout: 1s}`,
 	"kafka_franz tls":           `{seed_brokers: ["HOST"], topic: t, timeout: 1s, tls: {enabled: true}, sasl: [{mechanism: SCRAM-SHA-256, username: u, password: SECRET}]}`,

@@ -21,7 +21,7 @@ import (
 )
 
 func TestAppendOnce(t *testing.T) {
-	m := memory.NewCheckedAllocator(memory.DefaultAllocator)
+	m := memory.NewCheckedAllocator(memory.NewGoAllocator())
 	defer m.AssertSize(t, 0)
 	store := mem.New()
 	tbl := mustCreate(t, store, CreateOptions{})

@@ -13,7 +13,7 @@ import (
 )
 
 func TestRecordCache(t *testing.T) {
-	m := memory.NewCheckedAllocator(memory.DefaultAllocator)
+	m := memory.NewCheckedAllocator(memory.NewGoAllocator())
 	defer m.AssertSize(t, 0)
 	one := rows(m, perRow("p", 0, 99))
 	size := heldBy(one)
@@ -93,7 +93,7 @@ func TestRecordCacheCountsWhatIsHeld(t *testing.T) {
 }
 
 func TestRecordCacheConcurrent(t *testing.T) {
-	m := memory.NewCheckedAllocator(memory.DefaultAllocator)
+	m := memory.NewCheckedAllocator(memory.NewGoAllocator())
 	defer m.AssertSize(t, 0)
 	rec := rows(m, perRow("p", 0, 9))
 	c := NewRecordCache(5 * heldBy(rec))

@@ -109,7 +109,7 @@ func TestCreateChecksWhatIsThere(t *testing.T) {
 }
 
 func TestWriteReadPartitioned(t *testing.T) {
-	m := memory.NewCheckedAllocator(memory.DefaultAllocator)
+	m := memory.NewCheckedAllocator(memory.NewGoAllocator())
 	defer m.AssertSize(t, 0)
 	store := mem.New()
 	fields := append(landed().Fields(), arrow.Field{Name: "d", Type: arrow.FixedWidthTypes.Date32, Nullable: true})

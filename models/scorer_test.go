@@ -102,7 +102,7 @@ func newScorer(t testing.TB, mem memory.Allocator, model string, spec scoreSpec)
 
 // checked is an allocator that must be empty in the end.
 func checked(t testing.TB) memory.Allocator {
-	mem := memory.NewCheckedAllocator(memory.DefaultAllocator)
+	mem := memory.NewCheckedAllocator(memory.NewGoAllocator())
 	t.Cleanup(func() { mem.AssertSize(t, 0) })
 	return mem
 }

@@ -15,7 +15,7 @@ import (
 
 // TestRowsAreJSON reads what is written with Go's own parser.
 func TestRowsAreJSON(t *testing.T) {
-	mem := memory.NewCheckedAllocator(memory.DefaultAllocator)
+	mem := memory.NewCheckedAllocator(memory.NewGoAllocator())
 	defer mem.AssertSize(t, 0)
 	schema := arrow.NewSchema([]arrow.Field{
 		{Name: `te"xt`, Type: arrow.BinaryTypes.String, Nullable: true},

@@ -26,7 +26,7 @@ func TestDerivedDays(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	checked := memory.NewCheckedAllocator(memory.DefaultAllocator)
+	checked := memory.NewCheckedAllocator(memory.NewGoAllocator())
 	defer checked.AssertSize(t, 0)
 	d := plan.NewDecoder(checked)
 	span := time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC).Unix() - time.Date(1, 1, 1, 0, 0, 0, 0, time.UTC).Unix()

@@ -50,14 +50,19 @@ func (b Block) rows() map[int64]string {
 	return out
 }
 
+// patience is how long rows may be missing.
+const patience = time.Minute
+
 // read reads until it has so many rows, and returns them by partition and offset.
 func read(t *testing.T, r *Reader, n int) (map[string]map[int64]string, []*Batch) {
 	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
 	got, batches := map[string]map[int64]string{}, []*Batch{}
 	for n > 0 {
-		b, err := r.Next(t.Context())
+		b, err := r.Next(ctx)
 		if err != nil {
-			t.Fatal(err)
+			t.Fatalf("%d rows are missing: %v", n, err)
 		}
 		batches = append(batches, b)
 		for _, block := range b.Blocks {

@@ -159,7 +159,7 @@ type statsJSON struct {
 
 func statsOf(t *testing.T, fields []arrow.Field, fill func(b *array.RecordBuilder)) (string, statsJSON) {
 	t.Helper()
-	m := memory.NewCheckedAllocator(memory.DefaultAllocator)
+	m := memory.NewCheckedAllocator(memory.NewGoAllocator())
 	defer m.AssertSize(t, 0)
 	b := array.NewRecordBuilder(m, arrow.NewSchema(fields, nil))
 	defer b.Release()
@@ -269,7 +269,7 @@ func TestStringBounds(t *testing.T) {
 }
 
 func TestPartitionValues(t *testing.T) {
-	m := memory.NewCheckedAllocator(memory.DefaultAllocator)
+	m := memory.NewCheckedAllocator(memory.NewGoAllocator())
 	defer m.AssertSize(t, 0)
 	dec := &arrow.Decimal128Type{Precision: 10, Scale: 3}
 	ts := func(s string) arrow.Timestamp {

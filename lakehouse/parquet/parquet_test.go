@@ -94,7 +94,7 @@ func random(mem memory.Allocator, schema *arrow.Schema, r *rand.Rand, n, distinc
 
 func TestRoundTrip(t *testing.T) {
 	for seed := range uint64(60) {
-		mem := memory.NewCheckedAllocator(memory.DefaultAllocator)
+		mem := memory.NewCheckedAllocator(memory.NewGoAllocator())
 		r := rand.New(rand.NewPCG(seed, 3))
 		n, distinct := []int{0, 1, 2, 100, 3000}[r.IntN(5)], []int{1, 3, 100, 1 << 20}[r.IntN(4)]
 		rec := random(mem, everyType(), r, n, distinct)

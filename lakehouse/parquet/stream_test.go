@@ -15,7 +15,7 @@ import (
 // is left.
 func TestStream(t *testing.T) {
 	for seed := range uint64(6) {
-		mem := memory.NewCheckedAllocator(memory.DefaultAllocator)
+		mem := memory.NewCheckedAllocator(memory.NewGoAllocator())
 		r := rand.New(rand.NewPCG(seed, 9))
 		var out bytes.Buffer
 		s, err := NewStream(&out, everyType(), Options{Zstd: seed%2 == 0})

@@ -18,7 +18,7 @@ import (
 // TestRowGroups: what goes in group by group comes out group by group, and as a whole.
 func TestRowGroups(t *testing.T) {
 	for seed := range uint64(60) {
-		mem := memory.NewCheckedAllocator(memory.DefaultAllocator)
+		mem := memory.NewCheckedAllocator(memory.NewGoAllocator())
 		r := rand.New(rand.NewPCG(seed, 5))
 		o := Options{Deltas: []string{"_offset"}, Zstd: r.IntN(2) == 0, Bounds: r.IntN(2) == 0, SizeHint: r.IntN(2) << 20}
 		w, err := NewWriter(everyType(), o)
