@@ -94,8 +94,9 @@ func (a *Allocator) Free(b []byte) {
 	}
 	b = b[:room]
 	if poison {
-		for i := range b {
-			b[i] = 0xA5
+		b[0] = 0xA5
+		for n := 1; n < len(b); n *= 2 {
+			copy(b[n:], b[:n])
 		}
 	}
 	a.classes[n].Give(&a.room, b, room)
