@@ -293,7 +293,7 @@ func (e env) takeOver(t *testing.T, w *watch, start func(env ...string) *instanc
 			t.Fatal(err)
 		}
 		alive = start()
-		testserver.Eventually(t, "take over from a process that sleeps at "+point, time.Minute, func(ctx context.Context) error {
+		testserver.Eventually(t, "take over from a process that sleeps at "+point, 3*time.Minute, func(ctx context.Context) error {
 			l, d, err := w.progress(ctx)
 			if err == nil && (l < landed+2 || d <= landed) {
 				err = fmt.Errorf("landed %d, scored %d; were %d, %d", l, d, landed, done)
@@ -318,7 +318,7 @@ func (e env) takeOver(t *testing.T, w *watch, start func(env ...string) *instanc
 // members waits until the consumer group is stable with n members.
 func (e env) members(t *testing.T, n int) {
 	t.Helper()
-	testserver.Eventually(t, fmt.Sprintf("a group of %d", n), time.Minute, func(ctx context.Context) error {
+	testserver.Eventually(t, fmt.Sprintf("a group of %d", n), 3*time.Minute, func(ctx context.Context) error {
 		g, err := e.admin.DescribeGroups(ctx, group)
 		if err != nil {
 			return err
@@ -363,7 +363,7 @@ func (e env) settle(t *testing.T, p *instance, store objstore.Store, feed *feede
 	w := &watch{store: store}
 	sent := feed.finish(t)
 	maps.Copy(sent, in.sent)
-	testserver.Eventually(t, "everything acked and scored", 90*time.Second, func(ctx context.Context) error {
+	testserver.Eventually(t, "everything acked and scored", 4*time.Minute, func(ctx context.Context) error {
 		select {
 		case <-p.Done():
 			t.Fatalf("the process ended by itself: %s\n%s", p.State(), p.Output())
@@ -383,7 +383,7 @@ func (e env) settle(t *testing.T, p *instance, store objstore.Store, feed *feede
 	})
 	done := time.Since(began)
 	var l *ledger
-	testserver.Eventually(t, "read the tables", time.Minute, func(ctx context.Context) (err error) {
+	testserver.Eventually(t, "read the tables", 5*time.Minute, func(ctx context.Context) (err error) {
 		l, err = readLedger(ctx, store) // longer than the tables' retention, files may go
 		return err
 	})

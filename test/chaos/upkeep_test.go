@@ -31,7 +31,7 @@ func shorten(t *testing.T, store objstore.Store) {
 	t.Helper()
 	for _, name := range tables {
 		var meta *delta.Metadata // nobody else changes it
-		testserver.Eventually(t, "read the metadata of "+name, time.Minute, func(ctx context.Context) (err error) {
+		testserver.Eventually(t, "read the metadata of "+name, 3*time.Minute, func(ctx context.Context) (err error) {
 			meta, err = metadata(ctx, store, name)
 			return err
 		})
@@ -40,7 +40,7 @@ func shorten(t *testing.T, store objstore.Store) {
 			t.Fatal(err)
 		}
 		// To open it anew each time would take longer than the product needs for its next commit.
-		testserver.Eventually(t, "shorten the retention of "+name, time.Minute, func(ctx context.Context) error {
+		testserver.Eventually(t, "shorten the retention of "+name, 3*time.Minute, func(ctx context.Context) error {
 			if _, err := tbl.Refresh(ctx); err != nil {
 				return err
 			}
