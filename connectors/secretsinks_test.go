@@ -198,7 +198,7 @@ func logBoth(clean, dirty *said) *slog.Logger {
 	return slog.New(both{secret.Handler(slog.NewTextHandler(clean, debug)), slog.NewTextHandler(dirty, debug)})
 }
 
-// breakAll runs components with secrets of all origins, and looks for the secrets in what
+// breakAll runs components with secrets of two origins, and looks for the secrets in what
 // comes out. Each component has secrets of its own: what is known of one hides nothing of
 // another. It says how many give them away by themselves, which is what the scrubbing is for.
 func breakAll(t *testing.T, components map[string]string, run func(t *testing.T, dir, kind, fields string) (scrubbed, raw string)) {
@@ -228,6 +228,11 @@ func breakAll(t *testing.T, components map[string]string, run func(t *testing.T,
 		}
 		t.Setenv(env, own+"-env")
 		for from, value := range map[string]string{"literal": own + "-lit", "env": "${" + env + "}", "file": "${file:" + file + "}", "cmd": "${cmd:printf " + own + "-cmd}"} {
+			// What a secret's origin is to scrubbing does not depend on the component: each has that
+			// of the environment and one other, or it would take minutes.
+			if from != "env" && from != []string{"literal", "file", "cmd"}[n%3] {
+				continue
+			}
 			host := closed.Addr().String()
 			if from == "env" {
 				host = odd.Listener.Addr().String()
@@ -256,5 +261,5 @@ func breakAll(t *testing.T, components map[string]string, run func(t *testing.T,
 	if leaked == 0 {
 		t.Error("not one of the components gives its secrets away by itself: the test breaks nothing")
 	}
-	t.Logf("%d of %d would have given their secrets away, %d said nothing", leaked, 4*len(components), quiet)
+	t.Logf("%d of %d would have given their secrets away, %d said nothing", leaked, 2*len(components), quiet)
 }
