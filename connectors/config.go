@@ -108,15 +108,12 @@ func (c *Config) hasProcessors() bool {
 	return false
 }
 
-// inBlocks lists the inputs whose rows travel in blocks where no processor takes them.
-var inBlocks = map[string]bool{filesInput: true, "file": true, httpServer: true}
-
-// InBlocks says whether all of a connector's rows travel in blocks, which takes far less
-// memory than messages do.
+// InBlocks says whether a connector reads Kafka in blocks, which takes far less memory than
+// messages do.
 func (c *Config) InBlocks() bool {
 	in := child(c.root, "input")
 	kind := componentName(in)
-	return !c.hasProcessors() && (inBlocks[kind] || kind == kafkaFranz && readsBlocks(child(in, kind)))
+	return !c.hasProcessors() && kind == kafkaFranz && readsBlocks(child(in, kind))
 }
 
 // nested lists the inputs that hold other inputs, each of which is wrapped by itself.

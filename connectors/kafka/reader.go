@@ -107,25 +107,13 @@ func (r *Reader) assigned(_ context.Context, _ *kgo.Client, given map[string][]i
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for topic, numbers := range given {
+		if r.owned[topic] == nil {
+			r.owned[topic] = map[int32]*partition{}
+		}
 		for _, n := range numbers {
-			r.own(topic, n)
+			r.owned[topic][n] = &partition{topic: topic, number: n, name: topic + "/" + strconv.Itoa(int(n))}
 		}
 	}
-}
-
-// own returns the partition as it is owned now.
-func (r *Reader) own(topic string, number int32) *partition {
-	of := r.owned[topic]
-	if of == nil {
-		of = map[int32]*partition{}
-		r.owned[topic] = of
-	}
-	p := of[number]
-	if p == nil {
-		p = &partition{topic: topic, number: number, name: topic + "/" + strconv.Itoa(int(number))}
-		of[number] = p
-	}
-	return p
 }
 
 // revoked commits what is done of partitions that another member is to have. What is still
@@ -182,8 +170,9 @@ func (r *Reader) poll(ctx context.Context) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	fetches.EachPartition(func(p kgo.FetchTopicPartition) {
-		if len(p.Records) > 0 {
-			r.rest = append(r.rest, fetched{r.own(p.Topic, p.Partition), p.Records})
+		// One that was taken away since is another member's, and so are its offsets.
+		if of := r.owned[p.Topic][p.Partition]; of != nil && len(p.Records) > 0 {
+			r.rest = append(r.rest, fetched{of, p.Records})
 		}
 	})
 	return nil

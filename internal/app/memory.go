@@ -17,7 +17,7 @@ const (
 	memoryBase        = 256 << 20
 	memoryBaseConnect = 72 << 20
 	memoryPerMessages = 192 << 20 // a connector
-	memoryPerBlocks   = 64 << 20  // a connector
+	memoryPerBlocks   = 64 << 20  // a connector of Kafka, with up to three brokers
 	memoryPerLanding  = 16 << 20
 	memoryPerTurn     = 112 << 20
 	memoryPerSink     = 64 << 20
