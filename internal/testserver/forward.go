@@ -3,24 +3,25 @@ package testserver
 import (
 	"io"
 	"net"
+	"slices"
 	"sync"
 	"testing"
 )
 
-// Forward is a way to a TCP server that can be cut. It ends with the test.
+// Forward is a way to a TCP server, or to several in turn, that can be cut. It ends with the test.
 type Forward struct {
 	Addr     string
 	listener net.Listener
 
 	mu    sync.Mutex
-	to    string            // guarded by mu
+	to    []string          // guarded by mu: the next one first
 	down  bool              // guarded by mu
 	conns map[net.Conn]bool // guarded by mu
 }
 
-// StartForward listens on a free port and passes connections on to an address; with ""
-// it ends them until Aim is called.
-func StartForward(tb testing.TB, to string) *Forward {
+// StartForward listens on a free port and passes connections on to the addresses in turn;
+// without any it ends them until Aim is called.
+func StartForward(tb testing.TB, to ...string) *Forward {
 	tb.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -36,10 +37,10 @@ func StartForward(tb testing.TB, to string) *Forward {
 }
 
 // Aim says where connections go from now on.
-func (f *Forward) Aim(addr string) {
+func (f *Forward) Aim(addrs ...string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.to = addr
+	f.to = addrs
 }
 
 func (f *Forward) accept() {
@@ -52,21 +53,34 @@ func (f *Forward) accept() {
 	}
 }
 
-func (f *Forward) serve(c net.Conn) {
+// dial connects to the server whose turn it is, or to the first behind it that is there.
+func (f *Forward) dial() net.Conn {
 	f.mu.Lock()
 	to, down := f.to, f.down
-	f.mu.Unlock()
-	if down || to == "" {
-		_ = c.Close()
-		return
+	if len(to) > 1 {
+		f.to = append(slices.Clone(to[1:]), to[0])
 	}
-	s, err := net.Dial("tcp", to)
-	if err != nil {
+	f.mu.Unlock()
+	if down {
+		return nil
+	}
+	for _, addr := range to {
+		if s, err := net.Dial("tcp", addr); err == nil {
+			return s
+		}
+	}
+	return nil
+}
+
+func (f *Forward) serve(c net.Conn) {
+	s := f.dial()
+	if s == nil {
 		_ = c.Close()
 		return
 	}
 	f.mu.Lock()
-	if down = f.down; !down {
+	down := f.down
+	if !down {
 		f.conns[c], f.conns[s] = true, true
 	}
 	f.mu.Unlock()

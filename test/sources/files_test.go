@@ -155,9 +155,9 @@ func (b *bucket) copies(t *testing.T) {
 func filesSources(t *testing.T, _ [2]string) []source {
 	t.Helper()
 	l := &logs{dir: t.TempDir()}
-	p := newProxy(t)
+	p := testserver.StartForward(t)
 	m := testserver.StartMinIO(t)
-	p.aim(m.Addr)
+	p.Aim(m.Addr)
 	store, err := s3.New(t.Context(), s3.Config{Endpoint: m.Addr, Bucket: "source", AccessKey: m.AccessKey, SecretKey: m.SecretKey, CreateBucket: true})
 	if err != nil {
 		t.Fatal(err)
@@ -173,7 +173,7 @@ func filesSources(t *testing.T, _ [2]string) []source {
 		},
 		{
 			name: "bucket", once: true, proxy: p, rows: 10, every: 150 * time.Millisecond,
-			input: fmt.Sprintf("  files:\n    paths: [\"s3://source/in/\"]\n    poll: 100ms\n    s3: {endpoint: \"http://%s\", access_key: %q, secret_key: %q}\n", p.addr, m.AccessKey, m.SecretKey.Reveal()),
+			input: fmt.Sprintf("  files:\n    paths: [\"s3://source/in/\"]\n    poll: 100ms\n    s3: {endpoint: \"http://%s\", access_key: %q, secret_key: %q}\n", p.Addr, m.AccessKey, m.SecretKey.Reveal()),
 			send:  b.send,
 			kill:  func() { m.Kill() }, start: func(t *testing.T) { t.Helper(); m.Start(t) },
 			rewind: b.copies,

@@ -10,6 +10,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/tidemill/tidemill/internal/testserver"
 )
 
 // pages is an API that has a list by pages and fails all the time, as it may by its contract:
@@ -74,14 +76,14 @@ func (p *pages) start(t *testing.T) {
 
 func httpPollSource(t *testing.T) source {
 	t.Helper()
-	p := newProxy(t)
+	p := testserver.StartForward(t)
 	api := &pages{addr: "127.0.0.1:0"}
 	api.start(t)
 	t.Cleanup(func() { _ = api.srv.Close() })
-	p.aim(api.addr)
+	p.Aim(api.addr)
 	return source{
 		name: "http_poll", once: true, proxy: p, lanes: 3, every: 50 * time.Millisecond, // numbers come out of order
-		input: fmt.Sprintf("  http_poll:\n    url: http://%s/events\n    rows: items\n    next: root = this.next\n    cursor_param: cursor\n    start: \"0\"\n    interval: 30ms\n    retry_min: 20ms\n    retry_max: 500ms\n", p.addr),
+		input: fmt.Sprintf("  http_poll:\n    url: http://%s/events\n    rows: items\n    next: root = this.next\n    cursor_param: cursor\n    start: \"0\"\n    interval: 30ms\n    retry_min: 20ms\n    retry_max: 500ms\n", p.Addr),
 		send: func(_ context.Context, m message) error {
 			api.mu.Lock()
 			defer api.mu.Unlock()

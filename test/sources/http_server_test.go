@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/gorilla/websocket"
+
+	"github.com/tidemill/tidemill/internal/testserver"
 )
 
 // poster is a client of an http_server that sends a message until it is answered with 200, to
@@ -21,7 +23,7 @@ import (
 // WebSocket.
 type poster struct {
 	t     *testing.T
-	proxy *proxy
+	proxy *testserver.Forward
 	path  string
 	// keyed: each message has an Idempotency-Key. twice: some are sent again though the
 	// answer came.
@@ -84,7 +86,7 @@ func (p *poster) post(ctx context.Context, n int64, m message) error {
 		header.Set("Content-Type", "text/csv")
 		body = m.csv()
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+p.proxy.addr+p.path, bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+p.proxy.Addr+p.path, bytes.NewReader(body))
 	if err != nil {
 		return err
 	}
@@ -111,7 +113,7 @@ func (p *poster) socket(ctx context.Context, n int64, m message) (err error) {
 	case c = <-p.sockets:
 	default:
 		var resp *http.Response
-		if c, resp, err = websocket.DefaultDialer.DialContext(ctx, "ws://"+p.proxy.addr+p.path+"/ws", p.header(n)); err != nil {
+		if c, resp, err = websocket.DefaultDialer.DialContext(ctx, "ws://"+p.proxy.Addr+p.path+"/ws", p.header(n)); err != nil {
 			return err
 		}
 		_ = resp.Body.Close()
@@ -140,9 +142,9 @@ func httpServerSources(t *testing.T, at [2]string) (out []source) {
 		"http_keys": {keyed: true, twice: true}, "http_dedupe": {twice: true}, "http_plain": {},
 	} {
 		const lanes = 12
-		p.t, p.proxy, p.path, p.sockets = t, newProxy(t), "/"+name, make(chan *websocket.Conn, lanes)
+		p.t, p.proxy, p.path, p.sockets = t, testserver.StartForward(t), "/"+name, make(chan *websocket.Conn, lanes)
 		p.client = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 10 * time.Second}
-		p.proxy.aim(at[:]...)
+		p.proxy.Aim(at[:]...)
 		out = append(out, source{
 			name: name, once: name != "http_plain", proxy: p.proxy, lanes: lanes, rows: 3,
 			input: fmt.Sprintf("  http_server:\n    path: %s\n    timeout: 2s\n", p.path),

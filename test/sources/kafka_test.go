@@ -13,9 +13,9 @@ import (
 
 func kafkaSource(t *testing.T) source {
 	t.Helper()
-	p := newProxy(t)
-	k := testserver.StartKafkaBehind(t, p.addr)
-	p.aim(k.Addr)
+	p := testserver.StartForward(t)
+	k := testserver.StartKafkaBehind(t, p.Addr)
+	p.Aim(k.Addr)
 	const topic, group, partitions = "in", "tidemill", 4
 	k.CreateTopic(t, topic, partitions)
 	c := k.Client(t)
@@ -23,7 +23,7 @@ func kafkaSource(t *testing.T) source {
 	to := int32(0)
 	return source{
 		name: "kafka", once: true, proxy: p,
-		input: fmt.Sprintf("  kafka_franz:\n    seed_brokers: [%q]\n    topics: [%s]\n    consumer_group: %s\n    session_timeout: 1500ms\n    heartbeat_interval: 300ms\n    rebalance_timeout: 3s\n    commit_period: 200ms\n    fetch_max_wait: 100ms\n    metadata_max_age: 5s\n", p.addr, topic, group),
+		input: fmt.Sprintf("  kafka_franz:\n    seed_brokers: [%q]\n    topics: [%s]\n    consumer_group: %s\n    session_timeout: 1500ms\n    heartbeat_interval: 300ms\n    rebalance_timeout: 3s\n    commit_period: 200ms\n    fetch_max_wait: 100ms\n    metadata_max_age: 5s\n", p.Addr, topic, group),
 		send: func(ctx context.Context, m message) error {
 			to = (to + 1) % partitions
 			return c.ProduceSync(ctx, &kgo.Record{Topic: topic, Partition: to, Value: m.lines()}).FirstErr()

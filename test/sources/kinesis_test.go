@@ -17,9 +17,9 @@ import (
 
 func kinesisSource(t *testing.T) source {
 	t.Helper()
-	p := newProxy(t)
+	p := testserver.StartForward(t)
 	k := testserver.StartKinesis(t)
-	p.aim(k.Addr)
+	p.Aim(k.Addr)
 	const stream, leases, shards = "in", "leases", 3
 	login := credentials.NewStaticCredentialsProvider("key", "secret", "")
 	c := kinesis.New(kinesis.Options{Region: "us-east-1", BaseEndpoint: aws.String(k.Endpoint()), Credentials: login, Retryer: aws.NopRetryer{}})
@@ -52,7 +52,7 @@ func kinesisSource(t *testing.T) source {
     rebalance_period: 1s
     lease_period: 2s
     steal_grace_period: 300ms
-`, stream, p.addr, leases, k.DynamoEndpoint()),
+`, stream, p.Addr, leases, k.DynamoEndpoint()),
 		send: func(ctx context.Context, m message) error {
 			n++
 			_, err := c.PutRecord(ctx, &kinesis.PutRecordInput{StreamName: aws.String(stream), PartitionKey: aws.String(strconv.Itoa(n)), Data: m.lines()})

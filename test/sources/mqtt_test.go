@@ -11,9 +11,9 @@ import (
 // mqttSource is a topic that both processes subscribe to, so that each message comes twice at least.
 func mqttSource(t *testing.T) source {
 	t.Helper()
-	p := newProxy(t)
+	p := testserver.StartForward(t)
 	m := testserver.StartMosquitto(t)
-	p.aim(m.Addr)
+	p.Aim(m.Addr)
 	topic := m.Topic("devices/1/events")
 	for _, member := range []string{"a", "b"} {
 		topic.Session(t, "tidemill-"+member) // or the first messages would be nobody's
@@ -22,7 +22,7 @@ func mqttSource(t *testing.T) source {
 	publish := func(_ context.Context, m message) error { return topic.Send(m.lines()) }
 	return source{
 		name: "mqtt", once: true, proxy: p,
-		input: fmt.Sprintf("  mqtt:\n    urls: [\"tcp://%s\"]\n    client_id: tidemill-${MEMBER}\n    topics: [devices/1/events]\n    connect_timeout: 2s\n", p.addr),
+		input: fmt.Sprintf("  mqtt:\n    urls: [\"tcp://%s\"]\n    client_id: tidemill-${MEMBER}\n    topics: [devices/1/events]\n    connect_timeout: 2s\n", p.Addr),
 		send: func(ctx context.Context, m message) error {
 			sent.add(m)
 			return publish(ctx, m)

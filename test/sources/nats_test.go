@@ -14,9 +14,9 @@ import (
 
 func natsSource(t *testing.T) source {
 	t.Helper()
-	p := newProxy(t)
+	p := testserver.StartForward(t)
 	n := testserver.StartNATS(t)
-	p.aim(n.Addr)
+	p.Aim(n.Addr)
 	c, err := nats.Connect(n.URL(), nats.MaxReconnects(-1), nats.ReconnectWait(20*time.Millisecond))
 	if err != nil {
 		t.Fatal(err)
@@ -34,7 +34,7 @@ func natsSource(t *testing.T) source {
 	n2 := 0
 	return source{
 		name: "nats", once: true, proxy: p,
-		input: fmt.Sprintf("  nats_jetstream:\n    urls: [\"nats://%s\"]\n    subject: in.mine\n    durable: %s\n    ack_wait: 3s\n    limit: 20\n", p.addr, durable),
+		input: fmt.Sprintf("  nats_jetstream:\n    urls: [\"nats://%s\"]\n    subject: in.mine\n    durable: %s\n    ack_wait: 3s\n    limit: 20\n", p.Addr, durable),
 		send: func(ctx context.Context, m message) error {
 			// Others' messages leave gaps.
 			if n2++; n2%3 == 0 {

@@ -19,15 +19,15 @@ import (
 // the contract does not take.
 func postgresSources(t *testing.T, _ [2]string) []source {
 	t.Helper()
-	p := newProxy(t)
+	p := testserver.StartForward(t)
 	pg := testserver.StartPostgres(t)
 	pg.Exec(t, "CREATE TABLE events (id int8 PRIMARY KEY, pad jsonb)", "CREATE TABLE polled (n bigserial PRIMARY KEY, id int8, pad jsonb)")
 	at, err := url.Parse(pg.DSN)
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.aim(at.Host)
-	dsn := strings.Replace(pg.DSN, at.Host, p.addr, 1)
+	p.Aim(at.Host)
+	dsn := strings.Replace(pg.DSN, at.Host, p.Addr, 1)
 	insert := func(sql string) func(context.Context, message) error {
 		var conn *pgx.Conn
 		return func(ctx context.Context, m message) (err error) {

@@ -17,9 +17,9 @@ const again = 200
 // are known by their key, those of the other by their message's id and their place in it.
 func rabbitSources(t *testing.T) (out []source) {
 	t.Helper()
-	p := newProxy(t)
+	p := testserver.StartForward(t)
 	r := testserver.StartRabbitMQ(t)
-	p.aim(r.Addr)
+	p.Aim(r.Addr)
 	for _, name := range []string{"rabbitmq", "rabbitmq_ids"} {
 		q := r.Queue(name)
 		var sent history
@@ -28,7 +28,7 @@ func rabbitSources(t *testing.T) (out []source) {
 		}
 		out = append(out, source{
 			name: name, once: true, proxy: p, rows: 2,
-			input: fmt.Sprintf("  amqp_0_9:\n    urls: [%q]\n    queue: %s\n    queue_declare: {enabled: true, durable: true}\n", strings.Replace(r.URL(), r.Addr, p.addr, 1), name),
+			input: fmt.Sprintf("  amqp_0_9:\n    urls: [%q]\n    queue: %s\n    queue_declare: {enabled: true, durable: true}\n", strings.Replace(r.URL(), r.Addr, p.Addr, 1), name),
 			send: func(ctx context.Context, m message) error {
 				sent.add(m)
 				return publish(ctx, m)

@@ -12,16 +12,16 @@ import (
 
 func redisSource(t *testing.T) source {
 	t.Helper()
-	p := newProxy(t)
+	p := testserver.StartForward(t)
 	r := testserver.StartRedis(t)
-	p.aim(r.Addr)
+	p.Aim(r.Addr)
 	// A command whose answer got lost is not repeated by the client: that would send a message twice.
 	c := redis.NewClient(&redis.Options{Addr: r.Addr, MaxRetries: -1})
 	t.Cleanup(func() { _ = c.Close() })
 	const stream, group = "in", "tidemill-redis"
 	return source{
 		name: "redis", once: true, proxy: p,
-		input: fmt.Sprintf("  redis_streams:\n    url: redis://%s\n    streams: [%s]\n    client_id: ${MEMBER}\n    limit: 20\n    timeout: 100ms\n    claim_after: 3s\n", p.addr, stream),
+		input: fmt.Sprintf("  redis_streams:\n    url: redis://%s\n    streams: [%s]\n    client_id: ${MEMBER}\n    limit: 20\n    timeout: 100ms\n    claim_after: 3s\n", p.Addr, stream),
 		send: func(ctx context.Context, m message) error {
 			return c.XAdd(ctx, &redis.XAddArgs{Stream: stream, Values: []any{"body", m.lines()}}).Err()
 		},

@@ -24,7 +24,7 @@ type source struct {
 	input string // YAML below `input:`, indented by two; reads through the proxy
 	// proxy is between the product and the source's server, or between clients and the
 	// product. Nil: there is no connection.
-	proxy *proxy
+	proxy *testserver.Forward
 	lanes int           // messages that are sent side by side; 0: one
 	rows  int           // of a message; 0: one
 	every time.Duration // between a lane's messages; 0: 15 ms
@@ -268,13 +268,13 @@ func (c *cast) cut(t *testing.T) {
 	t.Helper()
 	for _, f := range c.feeds {
 		if f.proxy != nil {
-			f.proxy.cut()
+			f.proxy.Cut()
 		}
 	}
 	c.pause(t)
 	for _, f := range c.feeds {
 		if f.proxy != nil {
-			f.proxy.mend()
+			f.proxy.Mend()
 		}
 	}
 }
