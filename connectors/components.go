@@ -85,9 +85,9 @@ var outputs = []string{"drop", "reject"}
 
 // sinkOutputs are those of the components above that come under a free licence (Apache
 // 2.0 or MIT); a contract's sinks may use them. Some of the packages bring others as well.
-// Left out are two that take the process down when they are closed before they have connected:
-// gcp_pubsub, as with a key that is none, and kafka, now and then, when its login is refused;
-// kafka_franz does what that one does.
+// Left out are two that can take the process down: gcp_pubsub, closed before it has
+// connected, as with a key that is none; and kafka, when a login is refused and the next
+// connection breaks (see ackProblems). kafka_franz does what that one does.
 var sinkOutputs = []string{
 	"amqp_0_9", "amqp_1", "aws_dynamodb", "aws_kinesis", "aws_kinesis_firehose", "aws_s3", "aws_sns", "aws_sqs",
 	"azure_blob_storage", "azure_cosmosdb", "azure_data_lake_gen2", "azure_queue_storage", "azure_table_storage",

@@ -165,14 +165,18 @@ func polledTwice(c *Config) (ps problem.List) {
 	return ps
 }
 
-// ackProblems finds inputs that are told to ack what has not landed, or that have no
-// session in which a broker could keep messages for them.
+// ackProblems finds inputs that are told to ack what has not landed, that have no session in
+// which a broker could keep messages for them, or that can end the process.
 func ackProblems(c *Config, key, value *yaml.Node) (ps problem.List) {
 	isTrue := func(field string) (*yaml.Node, bool) {
 		n := child(value, field)
 		return n, n != nil && n.Value == "true"
 	}
 	switch key.Value {
+	case "kafka":
+		if n := child(value, "sasl"); n != nil && value.Kind == yaml.MappingNode && child(value, "addresses") != nil {
+			ps.Addf(c.File, n.Line, "input.kafka.sasl", "its library ends the process when a login is refused and the next connection breaks; use the input kafka_franz, which reads the same topics as the same group")
+		}
 	case "amqp_0_9":
 		if n, ok := isTrue("auto_ack"); ok {
 			ps.Addf(c.File, n.Line, "input.amqp_0_9.auto_ack", "acks messages before their rows are committed, so a crash would lose them; remove it")

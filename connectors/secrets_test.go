@@ -71,7 +71,7 @@ var broken = map[string]string{
 	"postgres_changes bad":  `{dsn: "postgres://user:SEC%zzSECRET@HOST/db", slot: s, tables: [t]}`,
 	"sql_poll":              `{driver: pgx, dsn: "postgres://user:SECRET@HOST/db", table: t, columns: [id], cursor: [id], retry_min: 10ms}`,
 	"sql_poll mysql":        `{driver: mysql, dsn: "user:SECRET@tcp(HOST)/db", table: t, columns: [id], cursor: [id], retry_min: 10ms}`,
-	"kafka":                 `{addresses: ["HOST"], topics: [t], consumer_group: g, sasl: {mechanism: PLAIN, user: u, password: SECRET}}`,
+	"kafka":                 `{addresses: ["HOST"], topics: [t], consumer_group: g, tls: {enabled: true, client_certs: [{cert: "x", key: SECRET, password: SECRET}]}}`,
 	"kafka_franz":           `{seed_brokers: ["HOST"], topics: [t], consumer_group: g, sasl: [{mechanism: PLAIN, username: u, password: SECRET}]}`,
 	"kafka_franz url":       `{seed_brokers: ["kafka://u:SECRET@HOST"], topics: [t], consumer_group: g}`,
 	"kafka_franz tls":       `{seed_brokers: ["HOST"], topics: [t], consumer_group: g, tls: {enabled: true}, sasl: [{mechanism: SCRAM-SHA-256, username: u, password: SECRET}]}`,
