@@ -2,14 +2,13 @@ package connectors
 
 import (
 	"bytes"
-	"fmt"
 	"os"
 	"regexp"
+	"strconv"
 	"strings"
+	"time"
 
 	"go.yaml.in/yaml/v3"
-
-	"github.com/redpanda-data/benthos/v4/public/service"
 
 	"github.com/tidemill/tidemill/connectors/sqlpoll"
 	"github.com/tidemill/tidemill/internal/problem"
@@ -29,7 +28,8 @@ func (e *Engine) Lint(c *Config, tables []string) problem.List {
 		ps.Addf(c.File, yamlErrorLine(err), "", "%v", err)
 	}
 	for _, l := range lints {
-		ps.Add(problem.Problem{File: c.File, Line: l.Line, Column: l.Column, Field: fieldAt(c.root, l.Line), Message: lintMessage(l)})
+		field, message := explained(e.env, c.root, l)
+		ps.Add(problem.Problem{File: c.File, Line: l.Line, Column: l.Column, Field: field, Message: message})
 	}
 	ps.Add(missingEnv(c)...)
 	ps.Add(c.Resolve()...)
@@ -37,6 +37,7 @@ func (e *Engine) Lint(c *Config, tables []string) problem.List {
 	ps.Add(filesProblems(c)...)
 	ps.Add(postgresProblems(c)...)
 	ps.Add(polledTwice(c)...)
+	ps.Add(intervalProblems(c)...)
 	if lake := child(child(c.root, "output"), "lakehouse"); lake != nil {
 		known := false
 		for _, t := range tables {
@@ -75,23 +76,6 @@ func (c *Config) lintable() []byte {
 		lines[i] = []byte{'\n'}
 	}
 	return bytes.Join(lines, nil)
-}
-
-func lintMessage(l service.Lint) string {
-	// Bloblang shows the place in the mapping on further lines.
-	what, _, _ := strings.Cut(strings.TrimSpace(l.What), "\n")
-	what = strings.TrimRight(what, ": ")
-	switch l.Type {
-	case service.LintUnknown:
-		return what + "; check its spelling and indentation, or remove it"
-	case service.LintMissing:
-		return what + "; add it"
-	case service.LintDeprecated:
-		return what + "; use its successor"
-	case service.LintBadBloblang:
-		return what + "; correct the mapping"
-	}
-	return what
 }
 
 var envVar = regexp.MustCompile(`\$\{([A-Za-z_][A-Za-z0-9_]*)\}`)
@@ -135,6 +119,22 @@ func deliveryProblems(c *Config) (ps problem.List) {
 			}
 		})
 	}
+	return ps
+}
+
+// intervalProblems finds intervals of `generate` that are neither a duration nor in cron's format, which
+// the component takes as text until it begins.
+func intervalProblems(c *Config) (ps problem.List) {
+	walk(child(c.root, "input"), func(key, value *yaml.Node) {
+		n := child(value, "interval")
+		if key.Value != "generate" || n == nil || n.Kind != yaml.ScalarNode || n.Value == "" || envRef.MatchString(n.Value) {
+			return
+		}
+		if _, err := time.ParseDuration(n.Value); err == nil || strings.HasPrefix(n.Value, "@") || len(strings.Fields(n.Value)) > 4 {
+			return
+		}
+		ps.Addf(c.File, n.Line, "input.generate.interval", "%q is no duration, such as 10ms or 1m, and no cron expression, such as @every 5s or 0 * * * *; correct it", n.Value)
+	})
 	return ps
 }
 
@@ -255,7 +255,7 @@ func fieldAt(n *yaml.Node, line int) string {
 		case yaml.SequenceNode:
 			for i, c := range n.Content {
 				if c.Line <= line {
-					next, name = c, fmt.Sprintf("[%d]", i)
+					next, name = c, index(i)
 				}
 			}
 		}
@@ -265,5 +265,8 @@ func fieldAt(n *yaml.Node, line int) string {
 		path = append(path, name)
 		n = next
 	}
-	return strings.ReplaceAll(strings.Join(path, "."), ".[", "[")
+	return joinPath(path)
 }
+
+// index is an item of a list in a path.
+func index(i int) string { return "[" + strconv.Itoa(i) + "]" }

@@ -180,7 +180,7 @@ func (e *Engine) lintSinkConfig(s contract.Sink) (ps problem.List) {
 		ps.Add(s.Output.Problem("%v", masked(err)))
 	}
 	for _, l := range lints {
-		path := fieldAt(doc.Content[0], l.Line)
+		path, message := explained(e.sinkLintEnv, doc.Content[0], l)
 		at := s.Output
 		if rest, ok := strings.CutPrefix(path, "pipeline.processors"); ok && s.Processors != nil {
 			path, at = s.Processors.Path+rest, s.Processors
@@ -188,7 +188,7 @@ func (e *Engine) lintSinkConfig(s contract.Sink) (ps problem.List) {
 			path = s.Output.Path + strings.TrimPrefix(path, "output")
 		}
 		line, column := placeOf(at, path)
-		ps.Add(problem.Problem{File: at.File, Line: line, Column: column, Field: path, Message: lintMessage(l)})
+		ps.Add(problem.Problem{File: at.File, Line: line, Column: column, Field: path, Message: message})
 	}
 	return ps
 }

@@ -367,7 +367,7 @@ func TestSinkLint(t *testing.T) {
 	for _, want := range []string{
 		"11 sinks[0].output.redis_stream: there is no output redis_stream; did you mean redis_streams?",
 		"16 sinks[1].processors[0].mapping: ",
-		"20 sinks[1].output.redis_streams.steam: field steam not recognised; check its spelling and indentation, or remove it",
+		"20 sinks[1].output.redis_streams.steam: field steam not recognised; did you mean stream?",
 		"21 sinks[1].output.redis_streams.batching: batches are formed by the sink; write batching beside output",
 		"25 sinks[2].output.redis_hash.url: environment variable NO_SUCH_VARIABLE is not set",
 		"25 sinks[2].output.redis_hash.colour: field colour not recognised",
