@@ -72,9 +72,9 @@ type NotFoundError struct {
 }
 
 func (e *NotFoundError) Error() string {
-	how := "register it with the workflow RegisterModel"
+	how := "register it with `tidemill model register`, or the workflow RegisterModel"
 	if e.Ref.Alias != "" {
-		how = "register a model with the workflow RegisterModel and name the alias in its input"
+		how = "register a model under this alias with `tidemill model register`, or the workflow RegisterModel"
 	}
 	return fmt.Sprintf("model %s is not registered (%s); %s", e.Ref, e.Have, how)
 }

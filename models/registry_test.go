@@ -88,7 +88,7 @@ func TestNotFound(t *testing.T) {
 			t.Errorf("%s: %v", ref, err)
 		}
 	}
-	check("fraud@champion", "there is no model fraud); register a model with the workflow RegisterModel")
+	check("fraud@champion", "there is no model fraud); register a model under this alias with `tidemill model register`")
 	if _, err := r.Register(t.Context(), models.Candidate{Name: "fraud", Data: readModel(t, "linear")}, nil); err != nil {
 		t.Fatal(err)
 	}

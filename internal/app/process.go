@@ -62,8 +62,11 @@ type process struct {
 	refused  atomic.Pointer[refusal] // the last edit that was refused, nil when a later one was not
 	edits    sync.WaitGroup          // follow
 	unwatch  context.CancelFunc
-	terminal bool      // it was started in one
-	tried    time.Time // when an edit last met something other than problems; follow's own
+	terminal bool // it was started in one
+
+	// Follow's own: when an edit that is not dealt with is tried again, and how long it waits.
+	retryAt time.Time
+	retryIn time.Duration
 
 	lives    lives
 	landings landings

@@ -22,9 +22,14 @@ type refusal struct {
 	err error
 }
 
-// retryEdit is how soon an edit is tried again that met something other than problems of
-// its own: a store that is away, say.
-const retryEdit = 2 * time.Second
+// How soon an edit is tried again: one that met something other than problems of its own
+// (a store that is away, say), and one that was refused for what may change without it (a
+// model that is registered meanwhile), less and less often.
+const (
+	retryEdit       = 2 * time.Second
+	retryRefused    = 2 * time.Second
+	maxRetryRefused = time.Minute
+)
 
 // errHungUp: the terminal that the process was started in is gone. A hangup is how
 // daemons are told to look at their files, and how terminals end what runs in them.
@@ -54,20 +59,25 @@ func (p *process) follow(ctx context.Context, seen edits.Files) {
 }
 
 // reload takes in the project's files as they are now, or refuses them, and says which.
-// It reports whether the edit is dealt with; with the store away, say, it is not.
-func (p *process) reload(ctx context.Context, forced bool) (done bool) {
-	if forced {
+// It reports whether the edit is dealt with, which it is not until it runs, or has been
+// undone; with the store away, say, it is not.
+func (p *process) reload(ctx context.Context, why edits.Cause) (done bool) {
+	switch {
+	case why == edits.Again && time.Now().Before(p.retryAt):
+		return false
+	case why == edits.Edited:
+		p.retryIn = 0
+	case why == edits.Forced:
 		if p.terminal && !hasTerminal() {
 			p.fleet.fatal <- errHungUp
 			return true
 		}
 		secret.Forget()
-	} else if time.Since(p.tried) < retryEdit {
-		return false
 	}
 	next, err := p.prepare(ctx)
+	undone := err == nil
 	if err == nil {
-		err = p.apply(ctx, next, forced)
+		err = p.apply(ctx, next, why == edits.Forced)
 	}
 	switch {
 	case err == nil:
@@ -82,14 +92,18 @@ func (p *process) reload(ctx context.Context, forced bool) (done bool) {
 		return true
 	}
 	err = secret.ScrubError(err)
-	last := p.refused.Swap(&refusal{time.Now(), err})
 	ps := problem.Of(err)
 	if ps == nil {
-		p.tried = time.Now()
+		p.retryIn = retryEdit
+	} else {
+		p.retryIn = min(max(2*p.retryIn, retryRefused), maxRetryRefused)
 	}
-	if last != nil && ps == nil && last.err.Error() == err.Error() {
-		return false // it was said
+	p.retryAt = time.Now().Add(p.retryIn)
+	done = ps != nil && undone // connectors were stopped for it, and started again
+	if last := p.refused.Load(); why == edits.Again && last != nil && last.err.Error() == err.Error() {
+		return done // it was said
 	}
+	p.refused.Store(&refusal{time.Now(), err})
 	p.metrics.reloads.WithLabelValues("refused").Inc()
 	for _, q := range ps {
 		p.log.Error("edit refused", "generation", p.gen.Load().number, "problem", q.Error())
@@ -97,7 +111,7 @@ func (p *process) reload(ctx context.Context, forced bool) (done bool) {
 	if ps == nil {
 		p.log.Error("edit not taken in yet; it is tried again", "generation", p.gen.Load().number, "error", err)
 	}
-	return ps != nil
+	return done
 }
 
 // prepare checks the project's files as a whole, against each other and against the

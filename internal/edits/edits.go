@@ -105,23 +105,31 @@ func (f *Files) look(path string, earlier Files) error {
 	return nil
 }
 
+// Cause is why the files are to be acted upon.
+type Cause int
+
+const (
+	Edited Cause = iota // they are others than were last acted upon
+	Again               // they are those that could not be dealt with the last time
+	Forced              // somebody asked for it
+)
+
 // Follow calls act when the files in dir are other than those last acted upon, seen at
 // first, and when something comes from force. It returns when ctx ends. act says
-// whether it has dealt with the edit, as which a refusal counts; if not, it is called
-// again at the next look.
-func Follow(ctx context.Context, dir string, seen Files, tick <-chan time.Time, force <-chan os.Signal, act func(ctx context.Context, forced bool) (done bool)) {
+// whether it has dealt with the edit; if not, it is called again at each look.
+func Follow(ctx context.Context, dir string, seen Files, tick <-chan time.Time, force <-chan os.Signal, act func(context.Context, Cause) (done bool)) {
 	follow(ctx, func(last Files) (Files, error) { return Look(dir, last) }, seen, tick, force, act)
 }
 
-func follow(ctx context.Context, look func(last Files) (Files, error), seen Files, tick <-chan time.Time, force <-chan os.Signal, act func(context.Context, bool) bool) {
-	last := seen
+func follow(ctx context.Context, look func(last Files) (Files, error), seen Files, tick <-chan time.Time, force <-chan os.Signal, act func(context.Context, Cause) bool) {
+	last, tried := seen, seen
 	for ctx.Err() == nil {
-		forced := false
+		cause := Edited
 		select {
 		case <-ctx.Done():
 			return
 		case <-force:
-			forced = true
+			cause = Forced
 		case <-tick:
 		}
 		now, err := look(last)
@@ -130,10 +138,15 @@ func follow(ctx context.Context, look func(last Files) (Files, error), seen File
 		}
 		still := now.Equal(last)
 		last = now
-		if forced || still && !now.Equal(seen) {
-			if act(ctx, forced) {
-				seen = now
-			}
+		if cause != Forced && (!still || now.Equal(seen) && now.Equal(tried)) {
+			continue
+		}
+		if cause == Edited && now.Equal(tried) {
+			cause = Again
+		}
+		tried = now
+		if act(ctx, cause) {
+			seen = now
 		}
 	}
 }

@@ -73,15 +73,14 @@ func TestLook(t *testing.T) {
 	}
 }
 
-// An edit is acted upon once two looks agree, and a refused one not again until the
+// An edit is acted upon once two looks agree, and one that is dealt with not again until the
 // files change; a signal forces another try.
 func TestFollow(t *testing.T) {
 	dir := t.TempDir()
 	write(t, dir, "tidemill.yaml", "1")
 	seen := look(t, dir, Files{})
 	tick, force := make(chan time.Time), make(chan os.Signal)
-	type call struct{ forced bool }
-	calls := make(chan call)
+	calls := make(chan Cause)
 	answer, looked := make(chan bool), make(chan struct{})
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan struct{})
@@ -92,8 +91,8 @@ func TestFollow(t *testing.T) {
 			looked <- struct{}{}
 			return f, err
 		}
-		follow(ctx, look, seen, tick, force, func(_ context.Context, forced bool) bool {
-			calls <- call{forced}
+		follow(ctx, look, seen, tick, force, func(_ context.Context, why Cause) bool {
+			calls <- why
 			return <-answer
 		})
 	}()
@@ -106,11 +105,11 @@ func TestFollow(t *testing.T) {
 			t.Fatal("acted")
 		}
 	}
-	acts := func(forced, done bool) {
+	acts := func(why Cause, done bool) {
 		t.Helper()
 		<-looked
-		if c := <-calls; c.forced != forced {
-			t.Fatalf("forced %v", c.forced)
+		if c := <-calls; c != why {
+			t.Fatalf("cause %v, want %v", c, why)
 		}
 		answer <- done
 	}
@@ -121,13 +120,23 @@ func TestFollow(t *testing.T) {
 	write(t, dir, "tidemill.yaml", "22")
 	quiet() // still being written
 	tick <- time.Time{}
-	acts(false, false) // not dealt with
+	acts(Edited, false) // not dealt with
 	tick <- time.Time{}
-	acts(false, true)
+	acts(Again, false)
+	write(t, dir, "tidemill.yaml", "333")
+	quiet()
+	tick <- time.Time{}
+	acts(Edited, false)
+	tick <- time.Time{}
+	acts(Again, false)
+	write(t, dir, "tidemill.yaml", "1") // taken back
+	quiet()
+	tick <- time.Time{}
+	acts(Edited, true)
 	quiet()
 	quiet()
 	force <- os.Interrupt
-	acts(true, true)
+	acts(Forced, true)
 	quiet()
 	cancel()
 	<-ended
