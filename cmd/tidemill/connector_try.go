@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -58,10 +59,17 @@ Temporal is needed.`,
 // maxTried bounds what a look keeps in memory.
 const maxTried = 10_000
 
-// file is a file that an argument names, relative to -C.
+// file is a file that an argument names, relative to -C or, when only that is there, to the
+// current directory, as a shell completes it.
 func (g *global) file(name string) string {
 	if g.dir == "" || filepath.IsAbs(name) {
 		return name
 	}
-	return filepath.Join(g.dir, name)
+	inside := filepath.Join(g.dir, name)
+	if _, err := os.Stat(inside); err != nil {
+		if _, err := os.Stat(name); err == nil {
+			return name
+		}
+	}
+	return inside
 }

@@ -25,7 +25,7 @@ func newModel(g *global) *cobra.Command {
 		Args:    args(cobra.ExactArgs(2)),
 		RunE: func(cmd *cobra.Command, a []string) error {
 			return g.client(cmd, func(c *app.Client) error {
-				r, err := c.RegisterModel(cmd.Context(), a[0], a[1], alias, table)
+				r, err := c.RegisterModel(cmd.Context(), a[0], g.file(a[1]), alias, table)
 				if err != nil {
 					return err
 				}

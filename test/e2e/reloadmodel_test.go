@@ -112,7 +112,7 @@ func TestRefusedEditRegistersNoModel(t *testing.T) {
 	// An edit that was refused for a model that nobody has registered is taken in once somebody has.
 	r.edit("tables/rows.yaml", strings.Replace(scored, "machine@", "later@", 1))
 	r.refused(2, "tables/rows.yaml:", "tidemill model register")
-	r.b.Must(t, "-C", r.dir, "model", "register", "later", filepath.Join(r.dir, "models", "good.onnx"), "--alias", "champion")
+	r.b.Must(t, "-C", r.dir, "model", "register", "later", filepath.Join("models", "good.onnx"), "--alias", "champion")
 	r.generation(3)
 	if n := strings.Count(r.Output(), "later@champion is not registered"); n != 1 {
 		t.Errorf("the log has said %d times that there is no such model, want once", n)
