@@ -34,7 +34,7 @@ var (
 	times = flag.Int("bench.times", 2, "how often each of the two does it; the better run counts")
 	alone = flag.Bool("bench.alone", false, "measure Tidemill only")
 	prof  = flag.String("bench.profile", "", "file for a CPU profile of Tidemill while it lands the rows")
-	check = flag.Bool("bench.check", false, "fail unless Tidemill does 4 times the peer's rows a second with half its memory (of its own: pages of the program are not counted, which is ten times the peer's)")
+	check = flag.Bool("bench.check", false, "fail unless Tidemill does 4 times the peer's rows a second with half its working set")
 )
 
 const (
@@ -56,12 +56,16 @@ type world struct {
 // run is what one run of either came to.
 type run struct {
 	rate float64 // rows a second, from the first row to the last
-	rss  int64   // bytes, of the process
+	work int64   // bytes, the working set at its peak; see harness.Cgroup
+	rss  int64   // bytes, of the process, at its peak
 	anon int64   // the part of them that is no file's
 	cpu  float64 // seconds
 }
 
-// BenchmarkKafkaToParquet runs each of the two from the beginning of the topic to its end.
+// BenchmarkKafkaToParquet runs each of the two from the beginning of the topic to its end, in
+// a memory cgroup of its own. The working set compares; what /proc calls resident does
+// not: of a program that is ten times as large, the kernel maps whatever lies in its cache
+// around the pages that are touched, used or not.
 func BenchmarkKafkaToParquet(b *testing.B) {
 	w := newWorld(b)
 	for range b.N {
@@ -72,15 +76,18 @@ func BenchmarkKafkaToParquet(b *testing.B) {
 				peer = better(peer, w.runPeer(b, i))
 			}
 		}
-		b.Logf("tidemill          %8.0f rows/s   peak RSS %5d MiB, %d anonymous   %.1f s of CPU", ours.rate, ours.rss>>20, ours.anon>>20, ours.cpu)
-		b.Logf("redpanda connect  %8.0f rows/s   peak RSS %5d MiB, %d anonymous   %.1f s of CPU", peer.rate, peer.rss>>20, peer.anon>>20, peer.cpu)
-		b.Logf("ratio             %8.1f times            %5.2f times, %.2f of anonymous", ours.rate/peer.rate, float64(ours.rss)/float64(peer.rss), float64(ours.anon)/float64(peer.anon))
+		show := func(name string, r run) {
+			b.Logf("%-17s %8.0f rows/s   working set %4d MiB, RSS %4d, anonymous %4d   %.1f s of CPU", name, r.rate, r.work>>20, r.rss>>20, r.anon>>20, r.cpu)
+		}
+		show("tidemill", ours)
+		show("redpanda connect", peer)
+		ratio := func(a, b int64) float64 { return float64(a) / float64(b) }
+		b.Logf("%-17s %8.1f times    working set %4.2f times, RSS %4.2f, anonymous %4.2f", "ratio", ours.rate/peer.rate, ratio(ours.work, peer.work), ratio(ours.rss, peer.rss), ratio(ours.anon, peer.anon))
 		b.ReportMetric(ours.rate, "rows/s")
 		b.ReportMetric(ours.rate/peer.rate, "times-the-peer")
-		b.ReportMetric(float64(ours.rss)/float64(peer.rss), "of-its-RSS")
-		b.ReportMetric(float64(ours.anon)/float64(peer.anon), "of-its-memory")
-		if *check && (ours.rate < 4*peer.rate || 2*ours.anon > peer.anon) {
-			b.Error("want at least 4 times its rows a second with at most half its peak of anonymous memory")
+		b.ReportMetric(ratio(ours.work, peer.work), "of-its-working-set")
+		if *check && (ours.rate < 4*peer.rate || 2*ours.work > peer.work) {
+			b.Error("want at least 4 times its rows a second with at most half its working set")
 		}
 	}
 }
@@ -165,8 +172,8 @@ func (w *world) runOurs(b *testing.B, i int) run {
 	if err := w.project(port, fmt.Sprint("ours", i)).WriteTo(dir); err != nil {
 		b.Fatal(err)
 	}
-	bin := product.Binary{Path: w.ours}
-	s, err := bin.Start("run", dir, "--roles", "connect", "--pprof")
+	group, sh, args := own(b, w.ours, fmt.Sprint("ours", i))
+	s, err := product.Binary{Path: sh}.Start(append(args, "run", dir, "--roles", "connect", "--pprof")...)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -176,11 +183,11 @@ func (w *world) runOurs(b *testing.B, i int) run {
 	if *prof != "" {
 		go profile(b, s, landed, fmt.Sprintf("http://127.0.0.1:%d/debug/pprof/", port))
 	}
-	r := follow(b, s.Pid(), s.Done(), landed, s.Output)
+	r := follow(b, s.Pid(), group, s.Done(), landed, s.Output)
 	if code := s.Stop(); code != 0 {
 		b.Fatalf("tidemill run ended with code %d\n%s", code, s.Output())
 	}
-	counted := product.Query[struct{ N, IDs int64 }](b, bin, dir, "SELECT count(*) AS n, count(DISTINCT tx_id) AS ids FROM transactions")
+	counted := product.Query[struct{ N, IDs int64 }](b, product.Binary{Path: w.ours}, dir, "SELECT count(*) AS n, count(DISTINCT tx_id) AS ids FROM transactions")
 	if len(counted) != 1 || counted[0].N != *rows || counted[0].IDs != *rows {
 		b.Fatalf("the table has %+v, want %d", counted, *rows)
 	}
@@ -231,7 +238,8 @@ func (w *world) runPeer(b *testing.B, i int) run {
 	if err := os.WriteFile(conf, text, 0o600); err != nil {
 		b.Fatal(err)
 	}
-	p := testserver.Start(b, exec.Command(w.peer, "run", conf))
+	group, sh, args := own(b, w.peer, fmt.Sprint("peer", i))
+	p := testserver.Start(b, exec.Command(sh, append(args, "run", conf)...))
 	admin := kadm.NewClient(w.kafka.Client(b))
 	committed := func(ctx context.Context) (n int64, err error) {
 		offsets, err := admin.FetchOffsets(ctx, fmt.Sprint("peer", i))
@@ -241,20 +249,40 @@ func (w *world) runPeer(b *testing.B, i int) run {
 		offsets.Each(func(o kadm.OffsetResponse) { n += max(o.At, 0) })
 		return n, nil
 	}
-	r := follow(b, p.Pid(), p.Done(), committed, p.Output)
+	r := follow(b, p.Pid(), group, p.Done(), committed, p.Output)
 	p.Stop()
 	return r
 }
 
+// own gives a run of a program a cgroup, and a copy of the program that nobody has in memory,
+// so that all of its pages are the run's. It returns what to begin the program with.
+func own(b *testing.B, program, name string) (group *harness.Cgroup, sh string, args []string) {
+	fresh := filepath.Join(b.TempDir(), name)
+	if err := harness.CopyUncached(program, fresh); err != nil {
+		b.Fatal(err)
+	}
+	group, err := harness.NewCgroup(fmt.Sprintf("tidemill-bench-%d-%s", os.Getpid(), name))
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() {
+		if err := group.Remove(); err != nil {
+			b.Log(err)
+		}
+	})
+	sh, args = group.Command()
+	return group, sh, append(args, fresh)
+}
+
 // follow waits until a process has written all rows, and measures it.
-func follow(b *testing.B, pid int, done <-chan struct{}, written func(context.Context) (int64, error), said func() string) run {
+func follow(b *testing.B, pid int, group *harness.Cgroup, done <-chan struct{}, written func(context.Context) (int64, error), said func() string) run {
 	tree := harness.Watch(pid)
 	ctx, cancel := context.WithTimeout(b.Context(), patience)
 	defer cancel()
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	var began time.Time
-	before := int64(0)
+	before, work := int64(0), int64(0)
 	for {
 		select {
 		case <-done:
@@ -263,6 +291,11 @@ func follow(b *testing.B, pid int, done <-chan struct{}, written func(context.Co
 			b.Fatalf("%d of %d rows: %v\n%s", before, *rows, ctx.Err(), said())
 		case <-tick.C:
 		}
+		now, err := group.WorkingSet()
+		if err != nil {
+			b.Fatal(err)
+		}
+		work = max(work, now)
 		n, err := written(ctx)
 		if err != nil {
 			continue // it is starting
@@ -271,7 +304,7 @@ func follow(b *testing.B, pid int, done <-chan struct{}, written func(context.Co
 			began, before = time.Now(), n
 		}
 		if n >= *rows {
-			r := run{rate: float64(n-before) / time.Since(began).Seconds()}
+			r := run{rate: float64(n-before) / time.Since(began).Seconds(), work: work}
 			tree.Stop()
 			use, _ := tree.Usage()
 			u := use[harness.PartProduct]
