@@ -183,7 +183,7 @@ func wrapInput(c *Config, in *yaml.Node, processors bool) {
 	case kind == "amqp_0_9" && conf != nil && conf.Kind == yaml.MappingNode && child(conf, "prefetch_count") == nil:
 		// With Benthos' 10, a batch would have ten messages.
 		setScalar(conf, "prefetch_count", amqpPrefetch, "!!int")
-	case (kind == "kafka_franz" || kind == "kafka" || kind == "aws_kinesis") && conf != nil && conf.Kind == yaml.MappingNode:
+	case (kind == "kafka_franz" || kind == "kafka") && conf != nil && conf.Kind == yaml.MappingNode:
 		handOverBatches(conf)
 		if kind == "kafka_franz" && child(conf, "session_timeout") == nil {
 			// Benthos' minute is how long the partitions of a killed process stand still.
@@ -223,7 +223,7 @@ func httpPath(conf *yaml.Node) string {
 	return "/post" // Benthos' default
 }
 
-// handOverBatches changes what the Kafka inputs and that of Kinesis do when their config says nothing
+// handOverBatches changes what the Kafka inputs do when their config says nothing
 // about it. By themselves they hand over each record as a batch of its own, which
 // costs Benthos more per row than all that follows, and at most 1,024 of a
 // partition before the first is acked: with an ack after 0.3 s, 3,400 rows a

@@ -70,7 +70,7 @@ func byName(addr string) http.Handler {
 // Start runs kinesalite again, at its address and on its data, after it was stopped or killed.
 func (k *Kinesis) Start(tb testing.TB) {
 	tb.Helper()
-	k.Process = k.run(tb, "kinesalite", k.inner, "--path", filepath.Join(k.dir, "kinesis"), "--createStreamMs", "10", "--deleteStreamMs", "10")
+	k.Process = k.run(tb, "kinesalite", k.inner, "--path", filepath.Join(k.dir, "kinesis"), "--createStreamMs", "10", "--deleteStreamMs", "10", "--updateStreamMs", "10", "--shardLimit", "100")
 }
 
 // Endpoint and DynamoEndpoint are the two servers' for clients.

@@ -36,7 +36,7 @@ type source struct {
 	start func(t *testing.T)
 	// rewind makes what was sent come again, while no process reads. May be nil.
 	rewind func(t *testing.T)
-	// steady is nil once a process that reads may be killed; see kinesisSource. May be nil.
+	// steady is nil once a process that reads may be killed. May be nil.
 	steady func(ctx context.Context) error
 	// left is how many messages are not acked. May be nil.
 	left func(ctx context.Context) (int64, error)
