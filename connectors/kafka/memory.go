@@ -27,7 +27,7 @@ const pooledBytes = 64 << 10
 // Of what is kept between two uses: about what is in use at a time.
 var (
 	buffers recycle.Shelf[*buffer]
-	room    = &recycle.Room{Bytes: 24 << 20}
+	room    = &recycle.Room{Bytes: 8 << 20}
 )
 
 const bufferBytes = blockBytes + blockBytes/8

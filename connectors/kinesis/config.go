@@ -31,7 +31,7 @@ func Spec() *service.ConfigSpec {
 		Fields(
 			service.NewStringListField("streams").Description("Names or ARNs of streams, all of whose shards are shared between the processes, or single shards as `stream:shardId-000000000000`.").Example([]string{"events"}),
 			service.NewObjectField("dynamodb", append([]*service.ConfigField{
-				service.NewStringField("table").Description("The table of leases. Several connectors may share it as long as they read different streams.").Default(""),
+				service.NewStringField("table").Description("The table of leases. Several connectors may share it as long as they read different streams."),
 				service.NewBoolField("create").Description("Make the table if it is missing.").Default(false),
 				service.NewStringEnumField("billing_mode", "PROVISIONED", "PAY_PER_REQUEST").Description("Of a table that is made.").Default("PAY_PER_REQUEST").Advanced(),
 				service.NewIntField("read_capacity_units").Description("Of a table that is made with `billing_mode: PROVISIONED`.").Default(0).Advanced(),

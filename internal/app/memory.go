@@ -15,7 +15,7 @@ import (
 // maintenance have bounds of their own.
 const (
 	memoryBase        = 256 << 20
-	memoryBaseConnect = 72 << 20
+	memoryBaseConnect = 56 << 20
 	memoryPerMessages = 192 << 20 // a connector
 	memoryPerBlocks   = 64 << 20  // a connector of Kafka, with up to three brokers
 	memoryPerLanding  = 16 << 20

@@ -29,7 +29,7 @@ type Allocator struct {
 }
 
 // Shared is what hop one decodes into and encodes with.
-var Shared = &Allocator{room: Room{Bytes: 32 << 20}}
+var Shared = &Allocator{room: Room{Bytes: 12 << 20}}
 
 // Arrow's encoders of Parquet take their buffers from the default allocator, whatever they are
 // told, and let them grow from 256 bytes for each column of each file.
