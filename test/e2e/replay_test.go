@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/tidemill/tidemill/test/product"
@@ -70,6 +71,7 @@ func untilMended(t *testing.T, s *product.Server, b product.Binary, dir, ids str
 func TestQuarantineCommands(t *testing.T) {
 	for _, point := range []string{"", "replay-after-mark", "replay-after-land"} {
 		t.Run("killed "+point, func(t *testing.T) {
+			t.Parallel()
 			replayMended(t, point)
 		})
 	}
@@ -98,19 +100,20 @@ func replayMended(t *testing.T, point string) {
 		lookAtMended(t, b, dir)
 	}
 
-	run := func(args ...string) product.Result {
-		return b.Run(t, append([]string{"-C", dir, "quarantine", "replay", "orders", "--json"}, args...)...)
-	}
-	repair := filepath.Join(dir, "repair.blobl")
-	r := run("--repair-file", repair)
+	replay := []string{"-C", dir, "quarantine", "replay", "orders", "--json", "--repair-file", filepath.Join(dir, "repair.blobl")}
+	var done replayed
 	if point != "" {
+		asks, err := b.Start(replay...)
+		if err != nil {
+			t.Fatal(err)
+		}
 		<-s.Done()
+		asks.Signal(syscall.SIGKILL) // it would wait for the server for a minute
 		if s, at, err = b.Dev(dir); err != nil {
 			t.Fatal(err)
 		}
-	}
-	var done replayed
-	if point == "" {
+	} else {
+		r := b.Run(t, replay...)
 		decode(t, r.Stdout, &done)
 		if done.Marked != 3 || done.Landed != 3 || done.Kept != 3 || done.Rules["repair"] != 2 || done.Rules["positive_amount"] != 1 {
 			t.Errorf("exit code %d: %s", r.Code, r.Output())
@@ -118,7 +121,7 @@ func replayMended(t *testing.T, point string) {
 	}
 	untilMended(t, s, b, dir, "1 2 3 4", 3)
 	// Following the one that runs, or running another: nothing comes in twice.
-	r = run("--repair-file", repair)
+	r := b.Run(t, replay...)
 	if decode(t, r.Stdout, &done); r.Code != 0 || done.Kept != 3 {
 		t.Errorf("again: exit code %d: %s", r.Code, r.Output())
 	}
