@@ -246,19 +246,15 @@ func (i *input) look(ctx context.Context, s *stream) error {
 	if err != nil {
 		return err
 	}
-	for id := range have {
-		if _, known := shards[id]; !known && len(shards) > 0 && have[id].owner == "" && s.shards == nil {
-			if err := i.leases.forget(ctx, s.id, id); err != nil {
-				return err
-			}
-		}
+	if err := i.sweep(ctx, s, shards, have); err != nil {
+		return err
 	}
 	from := i.startAt(have)
 	owned := map[string][]string{} // shards by their owners, those that live
 	free := false
 	for id := range shards {
 		l := have[id]
-		if l.sequence == shardEnd || !readable(shards, have, id, s.shards != nil) {
+		if finished(shards, have, id) || !readable(shards, have, id, s.shards != nil) {
 			continue
 		}
 		switch {
@@ -277,6 +273,31 @@ func (i *input) look(ctx context.Context, s *stream) error {
 		return nil // who has what is seen the next time
 	}
 	return i.balance(ctx, s, owned, have, from)
+}
+
+// sweep gives up what Kinesis does not know any more, when the records' time is over.
+func (i *input) sweep(ctx context.Context, s *stream, shards map[string]types.Shard, have map[string]lease) error {
+	if len(shards) == 0 || s.shards != nil {
+		return nil
+	}
+	for id, l := range have {
+		if _, known := shards[id]; known {
+			continue
+		}
+		if s.held[id] != nil {
+			i.drop(s, id)
+			if err := i.leases.release(ctx, s.id, id, ""); err != nil && !errors.Is(err, errLost) {
+				return err
+			}
+			l.owner = ""
+		}
+		if l.owner == "" {
+			if err := i.leases.forget(ctx, s.id, id); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // balance takes shards of the process that has most, until neither has more than one more.
@@ -298,6 +319,9 @@ func (i *input) balance(ctx context.Context, s *stream, owned map[string][]strin
 
 // take claims a shard and begins to read it, if nobody was faster.
 func (i *input) take(ctx context.Context, s *stream, id string, l lease, from string) error {
+	if l.sequence == shardEnd {
+		l.sequence = "" // of a shard of another stream that had this name
+	}
 	if l.sequence != "" {
 		from = ""
 	} else if l.from != "" {
@@ -350,6 +374,13 @@ func (i *input) startAt(have map[string]lease) (from string) {
 // fromLayout is such that texts are in the order of their times.
 const fromLayout = "2006-01-02T15:04:05.000000000Z"
 
+// finished says whether a shard has been read to its end. One that is open has none: then the lease is one of
+// a stream that was deleted.
+func finished(shards map[string]types.Shard, have map[string]lease, id string) bool {
+	r := shards[id].SequenceNumberRange
+	return have[id].sequence == shardEnd && r != nil && r.EndingSequenceNumber != nil
+}
+
 // readable says whether a shard's turn has come: all that it came out of has been read.
 func readable(shards map[string]types.Shard, have map[string]lease, id string, explicit bool) bool {
 	sh := shards[id]
@@ -357,7 +388,7 @@ func readable(shards map[string]types.Shard, have map[string]lease, id string, e
 		if parent == nil || explicit {
 			continue
 		}
-		if _, known := shards[*parent]; known && have[*parent].sequence != shardEnd {
+		if _, known := shards[*parent]; known && !finished(shards, have, *parent) {
 			return false
 		}
 	}

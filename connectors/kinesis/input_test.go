@@ -2,6 +2,7 @@ package kinesis
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -177,8 +178,9 @@ func eventually(t *testing.T, what string, try func(context.Context) error) {
 
 // TestReadable: a shard waits for those that it came out of.
 func TestReadable(t *testing.T) {
+	closed := &types.SequenceNumberRange{EndingSequenceNumber: aws.String("9")}
 	shards := map[string]types.Shard{
-		"a": {}, "b": {ParentShardId: aws.String("forgotten")},
+		"a": {SequenceNumberRange: closed}, "b": {SequenceNumberRange: closed, ParentShardId: aws.String("forgotten")},
 		"split":  {ParentShardId: aws.String("a")},
 		"merged": {ParentShardId: aws.String("a"), AdjacentParentShardId: aws.String("b")},
 	}
@@ -216,6 +218,7 @@ func TestInput(t *testing.T) {
 		"Newest":          testNewest,
 		"NumberIsUnknown": testNumberIsUnknown,
 		"TableDeleted":    testTableDeleted,
+		"StreamMadeAnew":  testStreamMadeAnew,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -435,6 +438,43 @@ func testNumberIsUnknown(t *testing.T, k *testserver.Kinesis) {
 	vanish(i)
 	w.put(t, low, "a")
 	w.want(t, w.reader(t, "lease_period: 100ms"), "a")
+}
+
+// A stream that is deleted and made anew is read from its beginning, by whoever read the one before it
+// and by others, though its shards have the names of those that have been read to their ends.
+func testStreamMadeAnew(t *testing.T, k *testserver.Kinesis) {
+	w := newWorld(t, k, 1)
+	w.put(t, low, "1")
+	i := w.reader(t, "")
+	w.want(t, i, "1")
+	w.split(t, 0)
+	w.put(t, low, "2")
+	w.want(t, i, "2")
+	w.lease(t, i, 0, "the parent is at its end", func(l lease) bool { return l.sequence == shardEnd })
+	anew := func() {
+		if _, err := w.api.DeleteStream(t.Context(), &kinesis.DeleteStreamInput{StreamName: &w.stream}); err != nil {
+			t.Fatal(err)
+		}
+		gone := time.Now().Unix()
+		eventually(t, "the stream is made anew", func(ctx context.Context) error {
+			if time.Now().Unix() == gone { // numbers tell streams apart by the second
+				return errors.New("too early")
+			}
+			_, err := w.api.CreateStream(ctx, &kinesis.CreateStreamInput{StreamName: &w.stream, ShardCount: aws.Int32(1)})
+			return err
+		})
+		w.active(t)
+	}
+	anew()
+	w.put(t, low, "3")
+	w.want(t, i, "3")
+	w.lease(t, i, 1, "the other shards are forgotten", func(l lease) bool { return l == lease{} })
+	if err := i.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	anew()
+	w.put(t, low, "4")
+	w.want(t, w.reader(t, ""), "4")
 }
 
 // A table of leases that is deleted is made anew, and the stream read from its oldest record.

@@ -61,7 +61,6 @@ func (s *shard) run(ctx context.Context) {
 		}
 		records, following, err := s.ask(ctx, iterator)
 		s.in.room.release(1)
-		var gone *types.ResourceNotFoundException
 		var expired *types.ExpiredIteratorException
 		switch {
 		case ctx.Err() != nil:
@@ -69,9 +68,8 @@ func (s *shard) run(ctx context.Context) {
 		case errors.As(err, &expired):
 			iterator = ""
 			continue
-		case errors.As(err, &gone):
-			following = "" // of the shard's records none is left
 		case err != nil:
+			iterator = "" // it may be one of a stream that was deleted and made anew
 			s.in.log.Warnf("stream %s, shard %s: %v; tried again", s.of.id, s.id, err)
 			select {
 			case <-time.After(retry):
