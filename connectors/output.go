@@ -86,6 +86,7 @@ type output struct {
 	table  string
 	maxRow int
 	tables Tables
+	cut    cutPages
 
 	mu       sync.Mutex
 	landing  *Landing
@@ -195,6 +196,8 @@ type decoded struct {
 	// mixed are the offsets that several rows share: some of them may be in
 	// one table and some in the other.
 	mixed batch.Claims
+	// paged are the partitions whose rows come as pages, each with one offset and a cursor.
+	paged map[string]bool
 	// cursors are the last ones of the messages, by partition.
 	cursors map[string]lakehouse.Cursor
 	bytes   int64
@@ -306,6 +309,12 @@ func (o *output) decode(dec *decode.Decoder, msgs service.MessageBatch) (d decod
 			}
 			d.cursors[st.Partition] = st.cursor
 		}
+		if st.Cursor != "" && !at.PerRow {
+			if d.paged == nil {
+				d.paged = map[string]bool{}
+			}
+			d.paged[at.Partition] = true
+		}
 		d.bytes += int64(len(data))
 		n++
 	}
@@ -393,8 +402,12 @@ func (o *output) quarantineRows(ctx context.Context, d decoded, out *Outcome) er
 	if err != nil {
 		return fmt.Errorf("quarantine rows of %s: %w", o.table, err)
 	}
+	cut, err := o.cut.repeated(ctx, d, l.Landed, l.Quarantine)
+	if err != nil {
+		return fmt.Errorf("quarantine rows of %s: %w", o.table, err)
+	}
 	for i, b := range d.bad {
-		if known.Overlaps(at[i:i+1]) || repeated[i] {
+		if known.Overlaps(at[i:i+1]) || repeated[i] || cut[i] {
 			out.Duplicates++
 			continue
 		}

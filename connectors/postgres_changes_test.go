@@ -69,8 +69,7 @@ func TestPostgresChanges(t *testing.T) {
 			for _, r := range got {
 				seen[r]++
 			}
-			// One who dies in the midst of a page may leave a part of it behind twice: with
-			// processors any, else rows of quarantine.
+			// One who dies in the midst of a page may, with processors, leave a part of it behind twice.
 			for _, r := range want {
 				if n := seen[r]; n == 0 || n > 1 && !(mapping != "" && strings.HasPrefix(r, "snapshot")) {
 					t.Errorf("%s is there %d times", r, n)
@@ -81,8 +80,11 @@ func TestPostgresChanges(t *testing.T) {
 				t.Errorf("%s is there", r)
 			}
 			bad := rows(t, store, "events_quarantine", "raw")
-			if n := len(slices.Compact(bad)); n != 6 {
-				t.Errorf("%d rows are in quarantine: %v", n, bad)
+			if mapping != "" {
+				bad = slices.Compact(bad)
+			}
+			if len(bad) != 6 {
+				t.Errorf("%d rows are in quarantine: %v", len(bad), bad)
 			}
 		})
 	}

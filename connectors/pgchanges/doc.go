@@ -40,8 +40,9 @@
 //
 // Only one page is on its way at a time, as one message with one offset, the page's
 // number, which lands whole: only rows of it that go to quarantine are committed before the
-// others. With processors each row is a message with an offset of its own, and a page is several
-// commits if batches are small. A process that dies in the midst of a page leaves part of it
-// behind, which cannot be told from the rest: the page is read again under new offsets, and
-// that part is there twice. An advisory lock keeps a second process from reading pages.
+// others. A process that dies between the two leaves them behind; the page is read again under
+// another number, and they are told by what they are, see [Identity]. With processors each row is
+// a message with an offset of its own, and a page is several commits if batches are small: what
+// had landed of one cannot be told from the rest and is there twice. An advisory lock keeps a
+// second process from reading pages.
 package pgchanges

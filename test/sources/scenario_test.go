@@ -36,8 +36,6 @@ type source struct {
 	start func(t *testing.T)
 	// rewind makes what was sent come again, while no process reads. May be nil.
 	rewind func(t *testing.T)
-	// steady is nil once a process that reads may be killed. May be nil.
-	steady func(ctx context.Context) error
 	// left is how many messages are not acked. May be nil.
 	left func(ctx context.Context) (int64, error)
 }
@@ -114,7 +112,6 @@ func (w *world) scenario(t *testing.T, of func(t *testing.T, at [2]string) []sou
 		c.feeds = append(c.feeds, startFeeder(t, s))
 	}
 
-	c.steady(t)
 	// Between the commit and the ack, with nobody else, and somewhere on the way, beside another.
 	c.start(t, &c.a, fmt.Sprintf("before-ack:%d", 1+c.r.IntN(4)))
 	c.a.dies(t)
@@ -158,22 +155,6 @@ func (w *world) scenario(t *testing.T, of func(t *testing.T, at [2]string) []sou
 		c.settle(t, f)
 	}
 	t.Logf("%d sources in %.1f s", len(all), time.Since(began).Seconds())
-}
-
-// steady lets a process read until the sources that ask for it may be killed.
-func (c *cast) steady(t *testing.T) {
-	t.Helper()
-	for _, f := range c.feeds {
-		if f.steady != nil {
-			if c.a == nil {
-				c.start(t, &c.a, "")
-			}
-			eventually(t, f.name, f.steady)
-		}
-	}
-	if c.a != nil {
-		c.a.Kill()
-	}
 }
 
 // connectors are the files of all sources, a little different after each edit.
