@@ -69,7 +69,7 @@ func New(o Options) (*Engine, error) {
 		env.RegisterBatchInput(postgresChanges, postgresChangesSpec(), newPostgresChanges(o.Tables, e.log)),
 		env.RegisterBatchInput("redis_streams", redisstream.Spec(), redisstream.New),
 		env.RegisterBatchInput("nats_jetstream", jetstream.Spec(), jetstream.New),
-		env.RegisterBatchInput("aws_kinesis", kinesis.Spec(), kinesis.New),
+		env.RegisterBatchInput(awsKinesis, kinesis.Spec(), kinesis.New),
 		env.RegisterBatchInput("mqtt", mqttSpec(), newMQTT),
 		env.RegisterBatchInput(kafkaBlocks, kafkaBlocksSpec(), newKafkaBlocks),
 		env.RegisterBatchInput(stdinInput, stdinSpec(), e.stdin.input),

@@ -36,6 +36,7 @@ func (e *Engine) Lint(c *Config, tables []string) problem.List {
 	ps.Add(deliveryProblems(c)...)
 	ps.Add(filesProblems(c)...)
 	ps.Add(postgresProblems(c)...)
+	ps.Add(kinesisProblems(c)...)
 	ps.Add(polledTwice(c)...)
 	ps.Add(intervalProblems(c)...)
 	if lake := child(child(c.root, "output"), "lakehouse"); lake != nil {

@@ -41,7 +41,7 @@ type NewPositioner func(connector string) Positioner
 var positioners = map[string]NewPositioner{
 	"kafka_franz": kafkaPositioner,
 	"kafka":       kafkaPositioner,
-	"aws_kinesis": kinesisPositioner,
+	awsKinesis:    kinesisPositioner,
 	"file":        filePositioner,
 }
 

@@ -1,22 +1,14 @@
 package kinesis
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"net"
-	"net/http"
-	"slices"
+	"net/url"
+	"regexp"
+	"strconv"
 	"strings"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
-	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
-	awsconfig "github.com/aws/aws-sdk-go-v2/config"
-	"github.com/aws/aws-sdk-go-v2/credentials"
-	"github.com/aws/aws-sdk-go-v2/credentials/ec2rolecreds"
-	"github.com/aws/aws-sdk-go-v2/credentials/stscreds"
-	"github.com/aws/aws-sdk-go-v2/service/sts"
 	"github.com/redpanda-data/benthos/v4/public/service"
 	"github.com/redpanda-data/benthos/v4/public/utils/netutil"
 )
@@ -26,196 +18,297 @@ func Spec() *service.ConfigSpec {
 	return service.NewConfigSpec().
 		Stable().
 		Categories("Tidemill").
-		Summary("Reads records of AWS Kinesis streams, whose shards several processes share by leases in a DynamoDB table.").
-		Description("Each record's sequence number is its position, so that its rows land exactly once, whoever reads the shard. A shard that comes out of a split or a merge is read after those before it.").
+		Summary("Reads records of AWS Kinesis' streams, whose shards processes share by leases in a DynamoDB table.").
+		Description("Each record's sequence number is its position, so that its rows land exactly once, whoever reads it. A lease says up to where a shard is acked, which is after the commit that holds the rows. Metadata: `kinesis_stream`, `kinesis_shard`, `kinesis_partition_key`, `kinesis_sequence_number`.").
 		Fields(
-			service.NewStringListField("streams").Description("Names or ARNs of streams, all of whose shards are shared between the processes, or single shards as `stream:shardId-000000000000`.").Example([]string{"events"}),
+			service.NewStringListField("streams").Description("The streams to read, by name or ARN; several may stand in one text, with commas between them. `stream:shardId-000000000000` is one shard of a stream.").Example([]string{"events"}),
 			service.NewObjectField("dynamodb", append([]*service.ConfigField{
-				service.NewStringField("table").Description("The table of leases. Several connectors may share it as long as they read different streams."),
-				service.NewBoolField("create").Description("Make the table if it is missing.").Default(false),
-				service.NewStringEnumField("billing_mode", "PROVISIONED", "PAY_PER_REQUEST").Description("Of a table that is made.").Default("PAY_PER_REQUEST").Advanced(),
+				service.NewStringField("table").Description("The table's name. For each stream, it must be this connector's alone.").Default(""),
+				service.NewBoolField("create").Description("Make the table where it is missing.").Default(false),
+				service.NewStringEnumField("billing_mode", "PROVISIONED", "PAY_PER_REQUEST").Description("How a table that is made is paid for.").Default("PAY_PER_REQUEST").Advanced(),
 				service.NewIntField("read_capacity_units").Description("Of a table that is made with `billing_mode: PROVISIONED`.").Default(0).Advanced(),
 				service.NewIntField("write_capacity_units").Description("Of a table that is made with `billing_mode: PROVISIONED`.").Default(0).Advanced(),
-			}, sessionFields()...)...).Description("Where leases are kept. Without a region, endpoint or credentials of its own it is reached as the streams are."),
-			service.NewDurationField("commit_period").Description("How often it is written down how far a shard is acked.").Default("5s"),
-			service.NewDurationField("rebalance_period").Description("How often shards are looked for that nobody has, that a dead process had, or of which another process has too many.").Default("5s").Advanced(),
-			service.NewDurationField("lease_period").Description("How long the shards of a killed process stand still.").Default("10s").Advanced(),
-			service.NewBoolField("start_from_oldest").Description("Whether a stream of which the table knows nothing is read from its oldest record, or from now on.").Default(true),
-			service.NewIntField("checkpoint_limit").Description("Of no effect: what is on its way is bounded by bytes.").Default(0).Advanced(),
-			service.NewDurationField("steal_grace_period").Description("Of no effect: a shard that changes hands goes on from what was written down last, and what comes again is dropped.").Default("2s").Advanced(),
-			service.NewBatchPolicyField("batching").Description("Of no effect: the lakehouse output forms batches.").Advanced(),
+			}, sessionFields()...)...).Description("The table of leases. Without a region, endpoint and credentials of its own it is reached with those of the streams."),
+			service.NewIntField("checkpoint_limit").Description("Of no effect: what is on its way is bounded by bytes.").Default(1024).Advanced(),
 			service.NewAutoRetryNacksToggleField(),
+			service.NewDurationField("commit_period").Description("How often a lease is told up to where its shard is acked.").Default("5s"),
+			service.NewDurationField("steal_grace_period").Description("Of no effect: a shard that changes hands goes on from what was written down last, and what comes again is dropped.").Default("2s").Advanced(),
+			service.NewDurationField("rebalance_period").Description("How often shards are listed, and counted to see whether others have more.").Default("5s").Advanced(),
+			service.NewDurationField("lease_period").Description("How long the shards of a process that was killed stand still.").Default("10s").Advanced(),
+			service.NewBoolField("start_from_oldest").Description("Whether a stream of which the table of leases knows nothing is read from its oldest record, or from now on.").Default(true),
 		).
-		Fields(sessionFields()...)
+		Fields(sessionFields()...).
+		Field(service.NewBatchPolicyField("batching").Description("Of no effect: the lakehouse output forms batches.").Advanced())
 }
 
-// sessionFields are the fields that say how a service of AWS is reached.
+// sessionFields say where a service of AWS is and how to log in.
 func sessionFields() []*service.ConfigField {
 	return []*service.ConfigField{
-		service.NewStringField("region").Description("The region, such as `eu-central-1`; by default that of the environment.").Optional(),
-		service.NewStringField("endpoint").Description("Another address than AWS' own.").Optional().Advanced(),
+		service.NewStringField("region").Description("The region; by default that of the environment or the profile.").Optional().Advanced(),
+		service.NewStringField("endpoint").Description("Another address than AWS' own: `http://localhost:4566`.").Optional().Advanced(),
 		netutil.DialerConfigSpec(),
 		service.NewObjectField("credentials",
-			service.NewStringField("profile").Description("A profile of `~/.aws/credentials`.").Optional(),
-			service.NewStringField("id").Description("The access key's id.").Optional().Advanced(),
-			service.NewStringField("secret").Description("The access key's secret.").Optional().Advanced().Secret(),
-			service.NewStringField("token").Description("Of short-term credentials.").Optional().Advanced().Secret(),
-			service.NewBoolField("from_ec2_role").Description("Take those of the EC2 machine.").Optional().Advanced(),
-			service.NewStringField("role").Description("The ARN of a role to assume.").Optional().Advanced(),
-			service.NewStringField("role_external_id").Description("The external id to assume it with.").Optional().Advanced(),
-		).Description("By default those of the environment, the machine or the pod.").Optional().Advanced(),
+			service.NewStringField("profile").Description("A profile in `~/.aws`.").Optional(),
+			service.NewStringField("id").Description("The id of an access key.").Optional().Advanced(),
+			service.NewStringField("secret").Description("The access key itself.").Optional().Advanced().Secret(),
+			service.NewStringField("token").Description("The token that temporary keys have.").Optional().Advanced().Secret(),
+			service.NewBoolField("from_ec2_role").Description("Log in as the EC2 machine's role.").Optional(),
+			service.NewStringField("role").Description("The ARN of a role to take on.").Optional().Advanced(),
+			service.NewStringField("role_external_id").Description("The external id that the role asks for.").Optional().Advanced(),
+		).Advanced().Optional().Description("How to log in; by default as the AWS SDK does: by environment, profile, or machine."),
 	}
+}
+
+// Problem is what is wrong with a field, and what to do.
+type Problem struct{ Field, Message string }
+
+type config struct {
+	streams                  []source
+	table                    tableConfig
+	kinesis, dynamo          session
+	commit, rebalance, lease time.Duration
+	oldest                   bool
 }
 
 // source is a stream, and which of its shards are asked for.
 type source struct {
-	id     string   // as the config names it, and the table of leases
-	shards []string // nil: all
+	id     string   // name or ARN, as it is in the config: what leases and messages call the stream
+	shards []string // their ids; nil: all, shared with other processes
 }
 
-type config struct {
-	streams                  []source
-	table                    string
-	create                   bool
-	billing                  string
-	readUnits, writeUnits    int64
-	commit, rebalance, lease time.Duration
-	oldest                   bool
-	session, tableSession    *service.ParsedConfig
+type tableConfig struct {
+	name          string
+	create        bool
+	mode          string
+	reads, writes int64
 }
 
-func parse(conf *service.ParsedConfig) (c config, err error) {
-	var errs []error
-	dur := func(name string) time.Duration {
-		v, err := conf.FieldDuration(name)
-		errs = append(errs, err)
-		return v
+// fields reads a config and keeps what is wrong with it.
+type fields struct {
+	conf     *service.ParsedConfig
+	problems []Problem
+}
+
+func (f *fields) add(path []string, format string, args ...any) {
+	f.problems = append(f.problems, Problem{strings.Join(path, "."), fmt.Sprintf(format, args...)})
+}
+
+func (f *fields) str(path ...string) string {
+	if !f.conf.Contains(path...) {
+		return ""
 	}
-	c.commit, c.rebalance, c.lease = dur("commit_period"), dur("rebalance_period"), dur("lease_period")
-	c.oldest, err = conf.FieldBool("start_from_oldest")
-	errs = append(errs, err)
-	db := conf.Namespace("dynamodb")
-	c.table, err = db.FieldString("table")
-	errs = append(errs, err)
-	c.create, err = db.FieldBool("create")
-	errs = append(errs, err)
-	c.billing, err = db.FieldString("billing_mode")
-	errs = append(errs, err)
-	for name, to := range map[string]*int64{"read_capacity_units": &c.readUnits, "write_capacity_units": &c.writeUnits} {
-		n, err := db.FieldInt(name)
-		errs = append(errs, err)
-		*to = int64(n)
+	v, err := f.conf.FieldString(path...)
+	if err != nil {
+		f.add(path, "must be a text")
 	}
-	names, err := conf.FieldStringList("streams")
-	errs = append(errs, err)
-	if err := errors.Join(errs...); err != nil {
-		return c, err
+	return strings.TrimSpace(v)
+}
+
+func (f *fields) flag(path ...string) bool {
+	if !f.conf.Contains(path...) {
+		return false
 	}
-	if c.streams, err = parseStreams(names); err != nil {
-		return c, fmt.Errorf("streams: %w", err)
+	v, err := f.conf.FieldBool(path...)
+	if err != nil {
+		f.add(path, "must be true or false")
 	}
+	return v
+}
+
+func (f *fields) num(least int, path ...string) int {
+	v, err := f.conf.FieldInt(path...)
 	switch {
-	case c.table == "":
-		return c, errors.New("dynamodb.table: say which table keeps the leases, by which processes share shards and find where to go on")
-	case c.commit <= 0 || c.rebalance <= 0 || c.lease <= 0:
-		return c, errors.New("commit_period, rebalance_period, lease_period: must be longer than 0s")
+	case err != nil:
+		f.add(path, "must be a whole number")
+	case v < least:
+		f.add(path, "is %d; it must be at least %d", v, least)
 	}
-	c.session, c.tableSession = conf, conf
-	if db.Contains("region") || db.Contains("endpoint") || db.Contains("credentials") {
-		c.tableSession = db
-	}
-	return c, nil
+	return v
 }
 
-// parseStreams reads names, ARNs, several of them with commas between, and shards behind a colon.
-func parseStreams(names []string) (out []source, err error) {
-	at := map[string]int{}
-	for _, list := range names {
-		for name := range strings.SplitSeq(list, ",") {
-			if name = strings.TrimSpace(name); name == "" {
+func (f *fields) duration(least time.Duration, name string) time.Duration {
+	text := f.str(name)
+	d, err := time.ParseDuration(text)
+	switch {
+	case err != nil:
+		f.add([]string{name}, "%q is no duration; write one such as 5s or 250ms", text)
+	case d < least:
+		f.add([]string{name}, "is %s; it must be at least %s", text, least)
+	}
+	return d
+}
+
+// Problems finds what is wrong with a config, without a network.
+func Problems(conf *service.ParsedConfig) []Problem {
+	_, problems := parse(conf)
+	return problems
+}
+
+// shortest is what a period may be: DynamoDB and Kinesis answer in some 10 ms.
+const shortest = 20 * time.Millisecond
+
+func parse(conf *service.ParsedConfig) (config, []Problem) {
+	f := &fields{conf: conf}
+	c := config{
+		streams: f.streams(), oldest: f.flag("start_from_oldest"), commit: f.duration(shortest, "commit_period"),
+		rebalance: f.duration(shortest, "rebalance_period"), lease: f.duration(4*shortest, "lease_period"),
+	}
+	c.kinesis = f.session()
+	c.table = tableConfig{name: f.str("dynamodb", "table"), create: f.flag("dynamodb", "create"), mode: f.str("dynamodb", "billing_mode")}
+	if c.table.name == "" {
+		f.add([]string{"dynamodb", "table"}, "missing; name the DynamoDB table that keeps the leases, and write create: true to have it made")
+	}
+	least := 0
+	if c.table.create && c.table.mode == "PROVISIONED" {
+		least = 1
+	}
+	c.table.reads = int64(f.num(least, "dynamodb", "read_capacity_units"))
+	c.table.writes = int64(f.num(least, "dynamodb", "write_capacity_units"))
+	c.dynamo = c.kinesis
+	for _, field := range []string{"region", "endpoint", "credentials"} {
+		if conf.Contains("dynamodb", field) {
+			c.dynamo = f.session("dynamodb")
+			break
+		}
+	}
+	if conf.Contains("batching", "processors") {
+		if list, err := conf.FieldAnyList("batching", "processors"); err == nil && len(list) > 0 {
+			f.add([]string{"batching", "processors"}, "would hide where rows came from; move them to pipeline.processors")
+		}
+	}
+	return c, f.problems
+}
+
+var (
+	streamName = regexp.MustCompile(`^[a-zA-Z0-9_.-]{1,128}$`)
+	streamARN  = regexp.MustCompile(`^arn:[a-z0-9-]+:kinesis:[^:/]*:[0-9]*:stream/([^/]*)$`)
+)
+
+// streams takes the list apart.
+func (f *fields) streams() (out []source) {
+	at := []string{"streams"}
+	list, err := f.conf.FieldStringList(at...)
+	if err != nil {
+		f.add(at, "must be a list of streams")
+		return nil
+	}
+	before := len(f.problems)
+	index := map[string]int{}
+	seen := map[string]bool{}
+	for _, text := range list {
+		for one := range strings.SplitSeq(text, ",") {
+			if one = strings.TrimSpace(one); one == "" {
 				continue
 			}
-			path, rest := "", name // an ARN has colons, and ends with /stream
-			if i := strings.LastIndexByte(name, '/'); i >= 0 {
-				path, rest = name[:i+1], name[i+1:]
+			id, shard, err := parseStream(one)
+			if err != nil {
+				f.add(at, "%s", err)
+				continue
 			}
-			id, shard, explicit := strings.Cut(rest, ":")
-			id = path + strings.TrimSpace(id)
-			if shard = strings.TrimSpace(shard); explicit && (shard == "" || strings.Contains(shard, ":")) {
-				return nil, fmt.Errorf("%q names a shard wrongly; write stream:shard, once for each shard", name)
-			}
-			i, known := at[id]
+			key := id + ":" + shardID(shard)
+			i, known := index[id]
 			switch {
+			case seen[key]:
+				f.add(at, "%s is there twice; remove one of them", one)
+				continue
+			case known && (shard == "" || len(out[i].shards) == 0):
+				f.add(at, "%s is there as a whole and by shards; keep one of the two", id)
+				continue
 			case !known:
-				at[id] = len(out)
+				i = len(out)
+				index[id] = i
 				out = append(out, source{id: id})
-				i = at[id]
-			case !explicit || out[i].shards == nil:
-				return nil, fmt.Errorf("%s is there twice", id)
 			}
-			if explicit && !slices.Contains(out[i].shards, shardID(shard)) {
+			seen[key] = true
+			if shard != "" {
 				out[i].shards = append(out[i].shards, shardID(shard))
 			}
 		}
 	}
-	if len(out) == 0 {
-		return nil, errors.New("name at least one stream")
+	if len(out) == 0 && len(f.problems) == before {
+		f.add(at, "name at least one stream")
 	}
-	return out, nil
+	return out
 }
 
-// shardID takes `0` for shardId-000000000000, as the number is all that differs.
-func shardID(s string) string {
-	if strings.Trim(s, "0123456789") == "" && len(s) <= 12 {
-		return "shardId-" + strings.Repeat("0", 12-len(s)) + s
+// parseStream takes name or ARN and a shard apart.
+func parseStream(text string) (id, shard string, err error) {
+	head, tail := "", text
+	if at := strings.LastIndex(text, "/"); at >= 0 {
+		head, tail = text[:at+1], text[at+1:]
+	}
+	name, shard, with := strings.Cut(tail, ":")
+	id, name, shard = head+strings.TrimSpace(name), strings.TrimSpace(name), strings.TrimSpace(shard)
+	const neither = "%s is neither a stream's name nor its ARN; a name has letters, digits, _, . and -, and an ARN is arn:aws:kinesis:<region>:<account>:stream/<name>"
+	switch {
+	case name == "arn" && head == "":
+		return "", "", fmt.Errorf(neither, text)
+	case strings.Contains(shard, ":"):
+		return "", "", fmt.Errorf("%s names two shards; write each with its stream, as %s:0,%s:1", text, id, id)
+	case with && !streamName.MatchString(shard):
+		return "", "", fmt.Errorf("%s has no shard behind its colon; write one, such as %s:shardId-000000000000, or remove the colon", text, id)
+	case !streamName.MatchString(name) || head != "" && !streamARN.MatchString(id):
+		return "", "", fmt.Errorf(neither, text)
+	}
+	return id, shard, nil
+}
+
+// shardID is the whole id of a shard that may be named by its number alone.
+func shardID(name string) string {
+	if n, err := strconv.ParseUint(name, 10, 31); err == nil {
+		return fmt.Sprintf("shardId-%012d", n)
+	}
+	return name
+}
+
+// session reads where a service is and how to log in.
+func (f *fields) session(under ...string) session {
+	path := func(names ...string) []string { return append(append([]string(nil), under...), names...) }
+	str := func(names ...string) string { return f.str(path(names...)...) }
+	s := session{
+		region: str("region"), endpoint: str("endpoint"),
+		profile: str("credentials", "profile"), id: str("credentials", "id"), secret: str("credentials", "secret"), token: str("credentials", "token"),
+		role: str("credentials", "role"), externalID: str("credentials", "role_external_id"),
+		ec2: f.flag(path("credentials", "from_ec2_role")...),
+	}
+	if s.endpoint != "" {
+		if u, err := url.Parse(s.endpoint); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+			f.add(path("endpoint"), "is no URL such as http://localhost:4566; correct it, or remove it to reach AWS") // it may have a password
+		}
+	}
+	var ways []string
+	for way, set := range map[string]bool{"profile": s.profile != "", "id": s.id != "", "from_ec2_role": s.ec2} {
+		if set {
+			ways = append(ways, way)
+		}
+	}
+	if len(ways) > 1 {
+		f.add(path("credentials"), "profile, id and from_ec2_role are different ways to log in; keep one of them")
+	}
+	switch {
+	case s.id != "" && s.secret == "":
+		f.add(path("credentials", "secret"), "missing; write the access key that belongs to id")
+	case s.id == "" && (s.secret != "" || s.token != ""):
+		f.add(path("credentials", "id"), "missing; write the id of the access key that secret or token belong to")
+	}
+	if s.externalID != "" && s.role == "" {
+		f.add(path("credentials", "role"), "missing; write the ARN of the role that asks for role_external_id")
+	}
+	if f.conf.Contains(path("tcp")...) {
+		var err error
+		if s.dialer, err = netutil.DialerConfigFromParsed(f.conf.Namespace(path("tcp")...)); err != nil {
+			f.add(path("tcp"), "%v", err)
+		}
+		s.dials = true
 	}
 	return s
 }
 
-// session is what a client of AWS is made with.
-func session(ctx context.Context, conf *service.ParsedConfig) (aws.Config, error) {
-	var opts []func(*awsconfig.LoadOptions) error
-	str := func(path ...string) string {
-		v, _ := conf.FieldString(path...) // absent
-		return v
+// joined makes one error of problems.
+func joined(problems []Problem) error {
+	errs := make([]error, len(problems))
+	for i, p := range problems {
+		errs[i] = errors.New(p.Field + ": " + p.Message)
 	}
-	if r := str("region"); r != "" {
-		opts = append(opts, awsconfig.WithRegion(r))
-	}
-	if conf.Contains("tcp") {
-		tcp, err := netutil.DialerConfigFromParsed(conf.Namespace("tcp"))
-		if err != nil {
-			return aws.Config{}, fmt.Errorf("tcp: %w", err)
-		}
-		d := new(net.Dialer)
-		if err := netutil.DecorateDialer(d, tcp); err != nil {
-			return aws.Config{}, fmt.Errorf("tcp: %w", err)
-		}
-		opts = append(opts, awsconfig.WithHTTPClient(awshttp.NewBuildableClient().WithTransportOptions(func(t *http.Transport) { t.DialContext = d.DialContext })))
-	}
-	switch {
-	case str("credentials", "profile") != "":
-		opts = append(opts, awsconfig.WithSharedConfigProfile(str("credentials", "profile")))
-	case str("credentials", "id") != "":
-		opts = append(opts, awsconfig.WithCredentialsProvider(credentials.NewStaticCredentialsProvider(
-			str("credentials", "id"), str("credentials", "secret"), str("credentials", "token"))))
-	}
-	c, err := awsconfig.LoadDefaultConfig(ctx, opts...)
-	if err != nil {
-		return c, fmt.Errorf("credentials: %w", err)
-	}
-	if e := str("endpoint"); e != "" {
-		c.BaseEndpoint = aws.String(e)
-	}
-	if role := str("credentials", "role"); role != "" {
-		c.Credentials = aws.NewCredentialsCache(stscreds.NewAssumeRoleProvider(sts.NewFromConfig(c), role, func(o *stscreds.AssumeRoleOptions) {
-			if id := str("credentials", "role_external_id"); id != "" {
-				o.ExternalID = aws.String(id)
-			}
-		}))
-	}
-	if ec2, _ := conf.FieldBool("credentials", "from_ec2_role"); ec2 {
-		c.Credentials = aws.NewCredentialsCache(ec2rolecreds.New())
-	}
-	return c, nil
+	return errors.Join(errs...)
 }

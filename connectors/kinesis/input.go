@@ -63,17 +63,17 @@ func New(conf *service.ParsedConfig, res *service.Resources) (service.BatchInput
 }
 
 func open(conf *service.ParsedConfig, log *service.Logger) (*input, error) {
-	c, err := parse(conf)
+	c, problems := parse(conf)
+	if len(problems) > 0 {
+		return nil, joined(problems)
+	}
+	at, err := c.kinesis.load(context.Background())
 	if err != nil {
 		return nil, err
 	}
-	at, err := session(context.Background(), c.session)
+	table, err := c.dynamo.load(context.Background())
 	if err != nil {
-		return nil, err
-	}
-	table, err := session(context.Background(), c.tableSession)
-	if err != nil {
-		return nil, fmt.Errorf("dynamodb: %w", err)
+		return nil, fmt.Errorf("dynamodb.%w", err)
 	}
 	i := &input{c: c, log: log, room: newRoom(), out: make(chan batch), woken: make(chan struct{}, 1), api: kinesis.NewFromConfig(at)}
 	i.leases = &leases{c: c, db: dynamodb.NewFromConfig(table), self: rand.Text()}

@@ -101,7 +101,7 @@ lease_period: 1s
 
 // vanish ends an input as a kill does: nothing is written down, and the leases stay.
 func vanish(i *input) {
-	i.leases.c.table = "not-this-one"
+	i.leases.c.table.name = "not-this-one"
 	i.stop()
 	<-i.ended
 }
@@ -158,7 +158,7 @@ func (w *world) want(t *testing.T, i *input, bodiesInOrder ...string) []func() {
 // lease waits until the table says something of a shard.
 func (w *world) lease(t *testing.T, i *input, shard int, what string, is func(lease) bool) {
 	t.Helper()
-	table := leases{c: config{table: w.table}, db: i.leases.db}
+	table := leases{c: config{table: tableConfig{name: w.table}}, db: i.leases.db}
 	eventually(t, what, func(ctx context.Context) error {
 		have, err := table.of(ctx, w.stream)
 		if err != nil {
@@ -487,32 +487,4 @@ func testTableDeleted(t *testing.T, k *testserver.Kinesis) {
 		t.Fatal(err)
 	}
 	w.want(t, i, "a")
-}
-
-func TestParse(t *testing.T) {
-	for in, want := range map[string]string{
-		`[a]`:                                   `[{a []}]`,
-		`["a, b"]`:                              `[{a []} {b []}]`,
-		`["a:0", "a:shardId-000000000001,a:0"]`: `[{a [shardId-000000000000 shardId-000000000001]}]`,
-		`["arn:aws:kinesis:eu:1:stream/a"]`:     `[{arn:aws:kinesis:eu:1:stream/a []}]`,
-		`["arn:aws:kinesis:eu:1:stream/a:12"]`:  `[{arn:aws:kinesis:eu:1:stream/a [shardId-000000000012]}]`,
-		`[]`:                                    "name at least one stream",
-		`["a:"]`:                                "names a shard wrongly",
-		`["a:0:1"]`:                             "names a shard wrongly",
-		`[a, a]`:                                "a is there twice",
-		`["a:0", a]`:                            "a is there twice",
-	} {
-		conf, err := Spec().ParseYAML("streams: "+in+"\ndynamodb: {table: t}\n", nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		c, err := parse(conf)
-		got := fmt.Sprint(c.streams)
-		if err != nil {
-			got = err.Error()
-		}
-		if got != want && !(err != nil && strings.Contains(got, want)) {
-			t.Errorf("%s: %s, want %s", in, got, want)
-		}
-	}
 }

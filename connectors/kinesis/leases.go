@@ -44,18 +44,18 @@ type leases struct {
 
 // open makes the table, if it is to, and waits until it is there.
 func (l *leases) open(ctx context.Context) error {
-	in := &dynamodb.DescribeTableInput{TableName: &l.c.table}
+	in := &dynamodb.DescribeTableInput{TableName: &l.c.table.name}
 	_, err := l.db.DescribeTable(ctx, in)
 	var missing *types.ResourceNotFoundException
 	if !errors.As(err, &missing) {
 		return err
 	}
-	if !l.c.create {
-		return fmt.Errorf("dynamodb.table: there is no table %s; make one with the string keys %s (hash) and %s (range), or set create: true", l.c.table, attrStream, attrShard)
+	if !l.c.table.create {
+		return fmt.Errorf("dynamodb.table: there is no table %s; make one with the string keys %s (hash) and %s (range), or set create: true", l.c.table.name, attrStream, attrShard)
 	}
 	make := &dynamodb.CreateTableInput{
-		TableName:   &l.c.table,
-		BillingMode: types.BillingMode(l.c.billing),
+		TableName:   &l.c.table.name,
+		BillingMode: types.BillingMode(l.c.table.mode),
 		AttributeDefinitions: []types.AttributeDefinition{
 			{AttributeName: aws.String(attrStream), AttributeType: types.ScalarAttributeTypeS},
 			{AttributeName: aws.String(attrShard), AttributeType: types.ScalarAttributeTypeS},
@@ -66,11 +66,11 @@ func (l *leases) open(ctx context.Context) error {
 		},
 	}
 	if make.BillingMode == types.BillingModeProvisioned {
-		make.ProvisionedThroughput = &types.ProvisionedThroughput{ReadCapacityUnits: &l.c.readUnits, WriteCapacityUnits: &l.c.writeUnits}
+		make.ProvisionedThroughput = &types.ProvisionedThroughput{ReadCapacityUnits: &l.c.table.reads, WriteCapacityUnits: &l.c.table.writes}
 	}
 	var exists *types.ResourceInUseException // another process has just made it
 	if _, err := l.db.CreateTable(ctx, make); err != nil && !errors.As(err, &exists) {
-		return fmt.Errorf("make the table %s: %w", l.c.table, err)
+		return fmt.Errorf("make the table %s: %w", l.c.table.name, err)
 	}
 	return dynamodb.NewTableExistsWaiter(l.db, func(o *dynamodb.TableExistsWaiterOptions) { o.MinDelay = 200 * time.Millisecond }).Wait(ctx, in, time.Minute)
 }
@@ -85,7 +85,7 @@ func key(stream, shard string) map[string]types.AttributeValue {
 func (l *leases) of(ctx context.Context, stream string) (map[string]lease, error) {
 	out := map[string]lease{}
 	pages := dynamodb.NewQueryPaginator(l.db, &dynamodb.QueryInput{
-		TableName: &l.c.table, ConsistentRead: aws.Bool(true),
+		TableName: &l.c.table.name, ConsistentRead: aws.Bool(true),
 		KeyConditionExpression:    aws.String(attrStream + " = :s"),
 		ExpressionAttributeValues: map[string]types.AttributeValue{":s": text(stream)},
 	})
@@ -115,7 +115,7 @@ func (l *leases) until() string { return time.Now().Add(l.c.lease).UTC().Format(
 // update changes an item under a condition; errLost if that does not hold.
 func (l *leases) update(ctx context.Context, stream, shard, change, condition string, values map[string]types.AttributeValue) error {
 	_, err := l.db.UpdateItem(ctx, &dynamodb.UpdateItemInput{
-		TableName: &l.c.table, Key: key(stream, shard),
+		TableName: &l.c.table.name, Key: key(stream, shard),
 		UpdateExpression: &change, ConditionExpression: &condition, ExpressionAttributeValues: values,
 	})
 	var failed *types.ConditionalCheckFailedException
@@ -171,7 +171,7 @@ func (l *leases) release(ctx context.Context, stream, shard, sequence string) er
 // forget deletes the item of a shard that Kinesis does not know any more, unless somebody has it.
 func (l *leases) forget(ctx context.Context, stream, shard string) error {
 	_, err := l.db.DeleteItem(ctx, &dynamodb.DeleteItemInput{
-		TableName: &l.c.table, Key: key(stream, shard), ConditionExpression: aws.String("attribute_not_exists(" + attrOwner + ")"),
+		TableName: &l.c.table.name, Key: key(stream, shard), ConditionExpression: aws.String("attribute_not_exists(" + attrOwner + ")"),
 	})
 	var failed *types.ConditionalCheckFailedException
 	if errors.As(err, &failed) {
