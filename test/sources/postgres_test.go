@@ -48,7 +48,7 @@ func postgresSources(t *testing.T, _ [2]string) []source {
 			name: "postgres", once: true, proxy: p,
 			input: fmt.Sprintf("  postgres_changes:\n    dsn: %q\n    slot: tidemill\n    tables: [events]\n    page_rows: 50\n", dsn),
 			send:  insert("INSERT INTO events VALUES ($1, $2::jsonb)"),
-			kill: func() { pg.Kill() }, start: func(t *testing.T) { t.Helper(); pg.Restart(t) },
+			kill:  func() { pg.Kill() }, start: func(t *testing.T) { t.Helper(); pg.Restart(t) },
 		},
 		{
 			name: "sql_poll", once: true, proxy: p,
