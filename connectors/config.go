@@ -121,7 +121,7 @@ var nested = map[string]bool{"broker": true, "sequence": true}
 
 // replayed lists the inputs whose own replaying of rejected messages is
 // switched off, because the wrapper replays them under the positions they had.
-var replayed = map[string]bool{"file": true, "generate": true, "kafka_franz": true, "kafka": true, "mqtt": true, "nats_jetstream": true, "redis_streams": true, "aws_kinesis": true, postgresChanges: true, stdinInput: true}
+var replayed = map[string]bool{"file": true, "generate": true, "kafka_franz": true, "kafka": true, "mqtt": true, "nats_jetstream": true, "redis_streams": true, awsKinesis: true, postgresChanges: true, stdinInput: true}
 
 // unreplayed lists the inputs of ours that do not replay rejected messages themselves.
 var unreplayed = map[string]bool{kafkaBlocks: true, filesInput: true, httpPoll: true, sqlPoll: true}

@@ -41,7 +41,6 @@ type NewPositioner func(connector string) Positioner
 var positioners = map[string]NewPositioner{
 	"kafka_franz": kafkaPositioner,
 	"kafka":       kafkaPositioner,
-	awsKinesis:    kinesisPositioner,
 	"file":        filePositioner,
 }
 

@@ -29,16 +29,16 @@ func Spec() *service.ConfigSpec {
 				service.NewIntField("read_capacity_units").Description("Of a table that is made with `billing_mode: PROVISIONED`.").Default(0).Advanced(),
 				service.NewIntField("write_capacity_units").Description("Of a table that is made with `billing_mode: PROVISIONED`.").Default(0).Advanced(),
 			}, sessionFields()...)...).Description("The table of leases. Without a region, endpoint and credentials of its own it is reached with those of the streams."),
-			service.NewIntField("checkpoint_limit").Description("Of no effect: what is on its way is bounded by bytes.").Default(1024).Advanced(),
+			service.NewIntField("checkpoint_limit").Description("How many records of a shard may be on their way at once.").Default(100_000).Advanced(),
 			service.NewAutoRetryNacksToggleField(),
 			service.NewDurationField("commit_period").Description("How often a lease is told up to where its shard is acked.").Default("5s"),
-			service.NewDurationField("steal_grace_period").Description("Of no effect: a shard that changes hands goes on from what was written down last, and what comes again is dropped.").Default("2s").Advanced(),
+			service.NewDurationField("steal_grace_period").Description("How long whoever hands a shard over waits for acks of what is on its way; what is not acked by then is read again, and dropped.").Default("2s"),
 			service.NewDurationField("rebalance_period").Description("How often shards are listed, and counted to see whether others have more.").Default("5s").Advanced(),
 			service.NewDurationField("lease_period").Description("How long the shards of a process that was killed stand still.").Default("10s").Advanced(),
-			service.NewBoolField("start_from_oldest").Description("Whether a stream of which the table of leases knows nothing is read from its oldest record, or from now on.").Default(true),
+			service.NewBoolField("start_from_oldest").Description("Where a shard begins of which the table of leases knows nothing: with the oldest record, or after the newest.").Default(true),
 		).
 		Fields(sessionFields()...).
-		Field(service.NewBatchPolicyField("batching").Description("Of no effect: the lakehouse output forms batches.").Advanced())
+		Field(service.NewBatchPolicyField("batching").Advanced())
 }
 
 // sessionFields say where a service of AWS is and how to log in.
@@ -63,17 +63,17 @@ func sessionFields() []*service.ConfigField {
 type Problem struct{ Field, Message string }
 
 type config struct {
-	streams                  []source
-	table                    tableConfig
-	kinesis, dynamo          session
-	commit, rebalance, lease time.Duration
-	oldest                   bool
+	streams                         []streamConfig
+	table                           tableConfig
+	kinesis, dynamo                 session
+	limit                           int
+	commit, grace, rebalance, lease time.Duration
+	oldest                          bool
 }
 
-// source is a stream, and which of its shards are asked for.
-type source struct {
+type streamConfig struct {
 	id     string   // name or ARN, as it is in the config: what leases and messages call the stream
-	shards []string // their ids; nil: all, shared with other processes
+	shards []string // those to read, as they are in the config; none: all, shared with other processes
 }
 
 type tableConfig struct {
@@ -145,12 +145,13 @@ func Problems(conf *service.ParsedConfig) []Problem {
 }
 
 // shortest is what a period may be: DynamoDB and Kinesis answer in some 10 ms.
-const shortest = 20 * time.Millisecond
+const shortest = 50 * time.Millisecond
 
 func parse(conf *service.ParsedConfig) (config, []Problem) {
 	f := &fields{conf: conf}
 	c := config{
-		streams: f.streams(), oldest: f.flag("start_from_oldest"), commit: f.duration(shortest, "commit_period"),
+		streams: f.streams(), limit: f.num(1, "checkpoint_limit"), oldest: f.flag("start_from_oldest"),
+		commit: f.duration(shortest, "commit_period"), grace: f.duration(0, "steal_grace_period"),
 		rebalance: f.duration(shortest, "rebalance_period"), lease: f.duration(4*shortest, "lease_period"),
 	}
 	c.kinesis = f.session()
@@ -185,7 +186,7 @@ var (
 )
 
 // streams takes the list apart.
-func (f *fields) streams() (out []source) {
+func (f *fields) streams() (out []streamConfig) {
 	at := []string{"streams"}
 	list, err := f.conf.FieldStringList(at...)
 	if err != nil {
@@ -217,11 +218,11 @@ func (f *fields) streams() (out []source) {
 			case !known:
 				i = len(out)
 				index[id] = i
-				out = append(out, source{id: id})
+				out = append(out, streamConfig{id: id})
 			}
 			seen[key] = true
 			if shard != "" {
-				out[i].shards = append(out[i].shards, shardID(shard))
+				out[i].shards = append(out[i].shards, shard)
 			}
 		}
 	}

@@ -26,9 +26,11 @@ func TestRefusesConfig(t *testing.T) {
 		"streams: ['a:0', a]":                        "streams: a is there as a whole and by shards",
 		"dynamodb: {}":                               "dynamodb.table: missing; name the DynamoDB table",
 		"dynamodb: {table: t, create: true, billing_mode: PROVISIONED, write_capacity_units: 1}": "dynamodb.read_capacity_units: is 0; it must be at least 1",
+		"checkpoint_limit: 0":                                           "checkpoint_limit: is 0; it must be at least 1",
 		"commit_period: soon":                                           `commit_period: "soon" is no duration`,
-		"rebalance_period: 0s":                                          "rebalance_period: is 0s; it must be at least 20ms",
-		"lease_period: 70ms":                                            "lease_period: is 70ms; it must be at least 80ms",
+		"rebalance_period: 0s":                                          "rebalance_period: is 0s; it must be at least 50ms",
+		"lease_period: 100ms":                                           "lease_period: is 100ms; it must be at least 200ms",
+		"steal_grace_period: -1s":                                       "steal_grace_period: is -1s; it must be at least 0s",
 		"endpoint: localhost:4566":                                      "endpoint: is no URL",
 		"endpoint: 'http://u:hush@ho st'":                               "endpoint: is no URL",
 		"credentials: {id: a}":                                          "credentials.secret: missing",
@@ -75,7 +77,7 @@ func TestConfig(t *testing.T) {
 		return c
 	}
 	c := read(plainConfig)
-	if c.lease != 10*time.Second || !c.oldest || c.dynamo != c.kinesis || c.kinesis.region != "r" {
+	if c.lease != 10*time.Second || !c.oldest || c.limit != 100_000 || c.dynamo != c.kinesis || c.kinesis.region != "r" {
 		t.Errorf("defaults %+v", c)
 	}
 	// The order of Benthos' own example, with everything else that it takes.

@@ -2,7 +2,6 @@ package kinesis
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"strings"
@@ -11,46 +10,27 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
-	"github.com/aws/aws-sdk-go-v2/service/kinesis"
-	"github.com/aws/aws-sdk-go-v2/service/kinesis/types"
+	ddbtypes "github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+	awskinesis "github.com/aws/aws-sdk-go-v2/service/kinesis"
+	"github.com/google/uuid"
 	"github.com/redpanda-data/benthos/v4/public/service"
+	"golang.org/x/sync/semaphore"
 )
 
-// stream is one that is read, wholly or some of its shards.
-type stream struct {
-	source
-	arn  string
-	held map[string]*shard // that this process reads, by id
-	seen map[string]sight  // of others' leases, by shard
-}
-
-// sight is since when another's lease has been as it is.
-type sight struct {
-	owner, timeout string
-	since          time.Time
-}
-
-// batch is what a shard hands over.
-type batch struct {
-	msgs service.MessageBatch
-	done func()
-}
-
-// input is the Benthos input. One goroutine, the coordinator, holds the leases; each
-// shard that it holds has one that reads it.
+// input is the Benthos input. One goroutine looks at the leases (see look); each shard has
+// two, one that reads and one that keeps its lease.
 type input struct {
-	c       config
-	log     *service.Logger
-	room    *room
-	out     chan batch
-	api     *kinesis.Client
-	leases  *leases
-	streams []*stream
-	woken   chan struct{} // something is to be written down before the next tick
+	conf   config
+	log    *service.Logger
+	me     string
+	client *awskinesis.Client
+	table  *table
+	room   *semaphore.Weighted // for records on their way
+	out    chan handed
 
 	mu    sync.Mutex
-	stop  context.CancelFunc // guarded by mu; nil: not connected
-	ended chan struct{}      // closed when the coordinator has ended
+	stop  context.CancelFunc // guarded by mu: ends everything; nil: not connected
+	ended chan struct{}      // guarded by mu: closed when everything has ended
 }
 
 // New makes the input.
@@ -64,72 +44,128 @@ func New(conf *service.ParsedConfig, res *service.Resources) (service.BatchInput
 
 func open(conf *service.ParsedConfig, log *service.Logger) (*input, error) {
 	c, problems := parse(conf)
-	if len(problems) > 0 {
-		return nil, joined(problems)
+	if err := joined(problems); err != nil {
+		return nil, err
 	}
-	at, err := c.kinesis.load(context.Background())
+	streams, err := c.kinesis.load(context.Background())
 	if err != nil {
 		return nil, err
 	}
-	table, err := c.dynamo.load(context.Background())
+	leases, err := c.dynamo.load(context.Background())
 	if err != nil {
 		return nil, fmt.Errorf("dynamodb.%w", err)
 	}
-	i := &input{c: c, log: log, room: newRoom(), out: make(chan batch), woken: make(chan struct{}, 1), api: kinesis.NewFromConfig(at)}
-	i.leases = &leases{c: c, db: dynamodb.NewFromConfig(table), self: rand.Text()}
-	for _, s := range c.streams {
-		i.streams = append(i.streams, &stream{source: s, held: map[string]*shard{}, seen: map[string]sight{}})
-	}
-	return i, nil
+	me := uuid.NewString()
+	return &input{
+		conf: c, log: log, me: me,
+		// A read that fails is tried again by the reader, with a word in the log.
+		client: awskinesis.NewFromConfig(streams, func(o *awskinesis.Options) { o.Retryer = aws.NopRetryer{} }),
+		table:  &table{conf: c.table, client: dynamodb.NewFromConfig(leases), me: me, lease: c.lease},
+		room:   semaphore.NewWeighted(inFlightBytes),
+		out:    make(chan handed),
+	}, nil
 }
 
-// Connect implements service.BatchInput.
+// arnOf and nameOf say how calls name a stream.
+func arnOf(stream string) *string {
+	if strings.HasPrefix(stream, "arn:") {
+		return &stream
+	}
+	return nil
+}
+
+func nameOf(stream string) *string {
+	if strings.HasPrefix(stream, "arn:") {
+		return nil
+	}
+	return &stream
+}
+
+// Connect implements service.BatchInput. It fails while the table or a stream is not there; once all
+// are, errors are mended or waited for.
 func (i *input) Connect(ctx context.Context) error {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	if i.stop != nil {
 		return nil
 	}
-	for _, s := range i.streams {
-		in := &kinesis.DescribeStreamSummaryInput{StreamName: &s.id}
-		if strings.HasPrefix(s.id, "arn:") {
-			in = &kinesis.DescribeStreamSummaryInput{StreamARN: &s.id}
-		}
-		out, err := i.api.DescribeStreamSummary(ctx, in)
-		if err != nil {
-			return fmt.Errorf("stream %s: %w", s.id, err)
-		}
-		s.arn = aws.ToString(out.StreamDescriptionSummary.StreamARN)
-	}
-	if err := i.leases.open(ctx); err != nil {
+	if err := i.table.open(ctx); err != nil {
 		return err
 	}
-	running, stop := context.WithCancel(context.WithoutCancel(ctx))
-	i.stop, i.ended = stop, make(chan struct{})
-	go i.coordinate(running, i.ended)
+	w := &watch{input: i, held: map[name]*shard{}, done: make(chan *shard)}
+	for _, c := range i.conf.streams {
+		s := &state{id: c.id, only: c.shards}
+		if err := i.list(ctx, s); err != nil {
+			return err
+		}
+		for _, n := range c.shards {
+			if _, ok := s.shards[shardID(n)]; !ok && len(s.names()) == 0 {
+				return fmt.Errorf("streams: stream %s has no shard %s; name one that it has, or the stream alone", c.id, n)
+			} else if !ok {
+				i.log.Warnf("streams: stream %s has no shard %s (any more); remove it", c.id, n)
+			}
+		}
+		w.streams = append(w.streams, s)
+	}
+	var running context.Context
+	running, i.stop = context.WithCancel(context.WithoutCancel(ctx))
+	i.ended = make(chan struct{})
+	go w.run(running, i.ended)
 	return nil
+}
+
+// list reads which shards a stream has, and is again on error as it was.
+func (i *input) list(ctx context.Context, s *state) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	shards := map[string]listed{}
+	in := &awskinesis.ListShardsInput{StreamARN: arnOf(s.id), StreamName: nameOf(s.id)}
+	for {
+		page, err := i.client.ListShards(ctx, in)
+		if err != nil {
+			return fmt.Errorf("list the shards of stream %s: %w", s.id, err)
+		}
+		for _, sh := range page.Shards {
+			l := listed{id: aws.ToString(sh.ShardId)}
+			if sh.SequenceNumberRange != nil {
+				l.start = aws.ToString(sh.SequenceNumberRange.StartingSequenceNumber)
+			}
+			for _, p := range []*string{sh.ParentShardId, sh.AdjacentParentShardId} {
+				if p != nil {
+					l.parents = append(l.parents, *p)
+				}
+			}
+			shards[l.id] = l
+		}
+		if page.NextToken == nil {
+			s.shards = shards
+			return nil
+		}
+		in = &awskinesis.ListShardsInput{NextToken: page.NextToken}
+	}
 }
 
 // ReadBatch implements service.BatchInput.
 func (i *input) ReadBatch(ctx context.Context) (service.MessageBatch, service.AckFunc, error) {
+	i.mu.Lock()
+	connected := i.stop != nil
+	i.mu.Unlock()
+	if !connected {
+		return nil, nil, service.ErrNotConnected
+	}
 	select {
-	case b := <-i.out:
-		done := sync.OnceFunc(b.done)
-		return b.msgs, func(_ context.Context, res error) error {
-			if res == nil {
-				done()
-			}
-			return nil
-		}, nil
+	case h := <-i.out:
+		return h.msgs, h.ack, nil
 	case <-ctx.Done():
 		return nil, nil, ctx.Err()
 	}
 }
 
-// Close implements service.BatchInput.
+// Close implements service.BatchInput: leases are given up with what is acked by now.
 func (i *input) Close(ctx context.Context) error {
 	i.mu.Lock()
 	stop, ended := i.stop, i.ended
+	i.stop = nil
 	i.mu.Unlock()
 	if stop == nil {
 		return nil
@@ -143,284 +179,209 @@ func (i *input) Close(ctx context.Context) error {
 	}
 }
 
-// wake has the coordinator look at its shards at once.
-func (i *input) wake() {
-	select {
-	case i.woken <- struct{}{}:
-	default:
-	}
+// watch is the one goroutine that decides which shards are read here.
+type watch struct {
+	*input
+	streams []*state
+	held    map[name]*shard
+	done    chan *shard // those that are not read any more
+	readers sync.WaitGroup
+
+	listAt    time.Time // when shards are to be listed again
+	balanceAt time.Time // when others are to be asked for shards again
 }
 
-// coordinate holds leases until ctx ends, and gives them up then.
-func (i *input) coordinate(ctx context.Context, ended chan<- struct{}) {
+const (
+	// lookEvery is how often leases are looked at, at least: a lease that was given up, or asked
+	// for, is found within this time.
+	lookEvery = time.Second
+	// lookSoon is when they are looked at again while something is about to change.
+	lookSoon = 200 * time.Millisecond
+)
+
+// run looks until ctx ends, and then waits until all leases have been given up.
+func (w *watch) run(ctx context.Context, ended chan<- struct{}) {
 	defer close(ended)
-	tick := time.NewTicker(min(i.c.commit, i.c.lease/4))
-	defer tick.Stop()
-	var looked time.Time
-	for ctx.Err() == nil {
-		finished := false
-		for _, s := range i.streams {
-			finished = i.keep(ctx, s) || finished
-		}
-		if finished || time.Since(looked) >= i.c.rebalance {
-			looked = time.Now()
-			for _, s := range i.streams {
-				if err := i.look(ctx, s); err != nil && ctx.Err() == nil {
-					i.log.Errorf("stream %s: %v; tried again in %s", s.id, err, i.c.rebalance)
-				}
+	defer w.leave(ctx)
+	every := min(lookEvery, w.conf.rebalance, w.conf.lease/4)
+	for failed := 0; ; {
+		soon, err := w.look(ctx)
+		wait := every
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err != nil:
+			wait = retries.After(failed)
+			failed++
+			w.log.Warnf("%v; tried again in %s", err, wait)
+		default:
+			if failed = 0; soon {
+				wait = min(lookSoon, every)
 			}
 		}
+		timer := time.NewTimer(wait)
 		select {
-		case <-tick.C:
-		case <-i.woken:
+		case s := <-w.done:
+			w.over(s)
+		case <-timer.C:
 		case <-ctx.Done():
 		}
+		timer.Stop()
 	}
-	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+}
+
+// over notes that a shard is not read any more, and those that wait to say so.
+func (w *watch) over(s *shard) {
+	for more := true; more; {
+		delete(w.held, s.name)
+		select {
+		case s = <-w.done:
+		default:
+			more = false
+		}
+	}
+	w.listAt = time.Time{} // it may have been closed, and have children
+}
+
+// leave waits until all leases have been given up, with those that are just being handed over
+// to this process.
+func (w *watch) leave(ctx context.Context) {
+	w.readers.Wait()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseWithin)
 	defer cancel()
-	for _, s := range i.streams {
-		for id, sh := range s.held {
-			i.drop(s, id)
-			acked, all := sh.state()
-			if all {
-				acked = shardEnd
+	for _, s := range w.streams {
+		for shard, i := range s.items {
+			if i.wanted != w.me {
+				continue
 			}
-			if err := i.leases.release(last, s.id, id, acked); err != nil && !errors.Is(err, errLost) {
-				i.log.Warnf("stream %s, shard %s: write down where it stands: %v; what was acked last comes once more, and is dropped", s.id, id, err)
+			err := w.table.unwant(ctx, s.id, shard)
+			if errors.Is(err, errLost) {
+				err = w.table.release(ctx, s.id, shard, "", "")
 			}
-		}
-	}
-}
-
-// keep writes down where a stream's shards stand, and reports whether one has come to its
-// end, so that there may be others to begin.
-func (i *input) keep(ctx context.Context, s *stream) (finished bool) {
-	for id, sh := range s.held {
-		acked, all := sh.state()
-		var err error
-		switch {
-		case all:
-			err = i.leases.release(ctx, s.id, id, shardEnd)
-		case acked != sh.written && time.Since(sh.renewed) >= i.c.commit, time.Since(sh.renewed) >= i.c.lease/4:
-			err = i.leases.renew(ctx, s.id, id, acked)
-		default:
-			continue
-		}
-		switch {
-		case errors.Is(err, errLost):
-			i.log.Infof("stream %s, shard %s: another process reads it from now on", s.id, id)
-			i.drop(s, id)
-		case err != nil:
-			if ctx.Err() == nil {
-				i.log.Warnf("stream %s, shard %s: write down where it stands: %v; tried again", s.id, id, err)
-			}
-		case all:
-			i.drop(s, id)
-			finished = true
-		default:
-			sh.written, sh.renewed = acked, time.Now()
-		}
-	}
-	return finished
-}
-
-// drop stops reading a shard.
-func (i *input) drop(s *stream, id string) {
-	sh := s.held[id]
-	sh.cancel()
-	<-sh.ended
-	delete(s.held, id)
-}
-
-// look takes shards that are to be had.
-func (i *input) look(ctx context.Context, s *stream) error {
-	shards, err := i.list(ctx, s)
-	if err != nil {
-		return err
-	}
-	have, err := i.leases.of(ctx, s.id)
-	var missing interface{ ErrorCode() string }
-	if errors.As(err, &missing) && missing.ErrorCode() == "ResourceNotFoundException" {
-		return errors.Join(err, i.leases.open(ctx)) // somebody has deleted the table
-	}
-	if err != nil {
-		return err
-	}
-	if err := i.sweep(ctx, s, shards, have); err != nil {
-		return err
-	}
-	from := i.startAt(have)
-	owned := map[string][]string{} // shards by their owners, those that live
-	free := false
-	for id := range shards {
-		l := have[id]
-		if finished(shards, have, id) || !readable(shards, have, id, s.shards != nil) {
-			continue
-		}
-		switch {
-		case s.held[id] != nil:
-			owned[i.leases.self] = append(owned[i.leases.self], id)
-		case l.owner == "" || l.owner == i.leases.self || s.expired(l, i.c.lease):
-			free = true
-			if err := i.take(ctx, s, id, l, from); err != nil {
-				return err
-			}
-		default:
-			owned[l.owner] = append(owned[l.owner], id)
-		}
-	}
-	if free || s.shards != nil {
-		return nil // who has what is seen the next time
-	}
-	return i.balance(ctx, s, owned, have, from)
-}
-
-// sweep gives up what Kinesis does not know any more, when the records' time is over.
-func (i *input) sweep(ctx context.Context, s *stream, shards map[string]types.Shard, have map[string]lease) error {
-	if len(shards) == 0 || s.shards != nil {
-		return nil
-	}
-	for id, l := range have {
-		if _, known := shards[id]; known {
-			continue
-		}
-		if s.held[id] != nil {
-			i.drop(s, id)
-			if err := i.leases.release(ctx, s.id, id, ""); err != nil && !errors.Is(err, errLost) {
-				return err
-			}
-			l.owner = ""
-		}
-		if l.owner == "" {
-			if err := i.leases.forget(ctx, s.id, id); err != nil {
-				return err
+			if err != nil && !errors.Is(err, errLost) {
+				w.log.Warnf("%v; the shard stands still for %s", err, w.conf.lease)
 			}
 		}
 	}
-	return nil
 }
 
-// balance takes shards of the process that has most, until neither has more than one more.
-func (i *input) balance(ctx context.Context, s *stream, owned map[string][]string, have map[string]lease, from string) error {
-	most := ""
-	for owner, ids := range owned {
-		if owner != i.leases.self && len(ids) > len(owned[most]) {
-			most = owner
-		}
-	}
-	mine := len(owned[i.leases.self])
-	for n := range (len(owned[most]) - mine) / 2 {
-		if err := i.take(ctx, s, owned[most][n], have[owned[most][n]], from); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// take claims a shard and begins to read it, if nobody was faster.
-func (i *input) take(ctx context.Context, s *stream, id string, l lease, from string) error {
-	if l.sequence == shardEnd {
-		l.sequence = "" // of a shard of another stream that had this name
-	}
-	if l.sequence != "" {
-		from = ""
-	} else if l.from != "" {
-		from = l.from
-	}
-	if err := i.leases.claim(ctx, s.id, id, l, from); errors.Is(err, errLost) {
-		return nil
-	} else if err != nil {
-		return fmt.Errorf("shard %s: %w", id, err)
-	}
-	delete(s.seen, id)
-	reading, cancel := context.WithCancel(ctx)
-	sh := &shard{in: i, of: s, id: id, cancel: cancel, ended: make(chan struct{}),
-		at: l.sequence, from: from, acked: l.sequence, written: l.sequence, renewed: time.Now()}
-	s.held[id] = sh
-	i.log.Debugf("stream %s, shard %s: reading from %q", s.id, id, l.sequence)
-	go sh.run(reading)
-	return nil
-}
-
-// expired says whether an owner has shown no life for so long. What another's clock says counts only where
-// it is far off, as when a process starts that has seen nothing yet.
-func (s *stream) expired(l lease, period time.Duration) bool {
-	was, ok := s.seen[l.shard]
-	if !ok || was.owner != l.owner || was.timeout != l.timeout {
-		was = sight{l.owner, l.timeout, time.Now()}
-		s.seen[l.shard] = was
-	}
-	until, err := time.Parse(time.RFC3339Nano, l.timeout)
-	return time.Since(was.since) >= period || err != nil || time.Since(until) >= period
-}
-
-// startAt is from when on a stream of which nothing is written down is read: since a
-// process first said so, or now; "" from its oldest record.
-func (i *input) startAt(have map[string]lease) (from string) {
-	if i.c.oldest {
-		return ""
-	}
-	for _, l := range have {
-		if l.from != "" && (from == "" || l.from < from) {
-			from = l.from
-		}
-	}
-	if from == "" {
-		from = time.Now().UTC().Format(fromLayout)
-	}
-	return from
-}
-
-// fromLayout is such that texts are in the order of their times.
-const fromLayout = "2006-01-02T15:04:05.000000000Z"
-
-// finished says whether a shard has been read to its end. One that is open has none: then the lease is one of
-// a stream that was deleted.
-func finished(shards map[string]types.Shard, have map[string]lease, id string) bool {
-	r := shards[id].SequenceNumberRange
-	return have[id].sequence == shardEnd && r != nil && r.EndingSequenceNumber != nil
-}
-
-// readable says whether a shard's turn has come: all that it came out of has been read.
-func readable(shards map[string]types.Shard, have map[string]lease, id string, explicit bool) bool {
-	sh := shards[id]
-	for _, parent := range []*string{sh.ParentShardId, sh.AdjacentParentShardId} {
-		if parent == nil || explicit {
-			continue
-		}
-		if _, known := shards[*parent]; known && !finished(shards, have, *parent) {
-			return false
-		}
-	}
-	return true
-}
-
-// list returns the shards that are to be read, open and closed, by id.
-func (i *input) list(ctx context.Context, s *stream) (map[string]types.Shard, error) {
-	out := map[string]types.Shard{}
-	for in := (&kinesis.ListShardsInput{StreamARN: &s.arn}); in != nil; {
-		page, err := i.api.ListShards(ctx, in)
+// look reads the leases, and does what the planner makes of them. It reports whether
+// more is to be done soon.
+func (w *watch) look(ctx context.Context) (soon bool, err error) {
+	now := time.Now()
+	stale := !now.Before(w.listAt)
+	for _, s := range w.streams {
+		items, err := w.items(ctx, s.id)
 		if err != nil {
-			return nil, fmt.Errorf("list the shards: %w", err)
+			return false, err
 		}
-		for _, sh := range page.Shards {
-			out[aws.ToString(sh.ShardId)] = sh
-		}
-		in = nil
-		if page.NextToken != nil {
-			in = &kinesis.ListShardsInput{NextToken: page.NextToken}
+		s.see(now, w.conf.lease/2, items)
+		if stale || s.unknown() {
+			if err := w.list(ctx, s); err != nil {
+				return false, err
+			}
 		}
 	}
-	if s.shards == nil {
-		return out, nil
+	if stale {
+		w.listAt = now.Add(w.conf.rebalance)
 	}
-	named := map[string]types.Shard{}
-	for _, id := range s.shards {
-		sh, ok := out[id]
-		if !ok {
-			return nil, fmt.Errorf("streams: there is no shard %s", id)
+	held := make(map[name]string, len(w.held))
+	for k, s := range w.held {
+		held[k] = s.listed.start
+	}
+	p := planner{w.me, w.conf.lease}.next(now, w.streams, held, !now.Before(w.balanceAt))
+	for _, k := range p.drop {
+		w.held[k].lose()
+	}
+	for k, to := range p.yield {
+		w.held[k].yield(to)
+	}
+	for _, k := range p.claim {
+		if err := w.claim(ctx, k, now); err != nil && !errors.Is(err, errLost) {
+			return false, err
 		}
-		named[id] = sh
 	}
-	return named, nil
+	for _, k := range p.want {
+		s := w.state(k)
+		i := s.items[k.shard]
+		err := w.table.want(ctx, k.stream, i)
+		if err != nil && !errors.Is(err, errLost) {
+			return false, err
+		}
+		if err == nil {
+			i.wanted = w.me
+			s.items[k.shard] = i
+		}
+	}
+	for _, k := range p.forget {
+		if err := w.table.forget(ctx, k.stream, w.state(k).items[k.shard]); err != nil && !errors.Is(err, errLost) {
+			return false, err
+		}
+	}
+	if len(p.want) == 0 && len(p.claim) == 0 && !p.left && !now.Before(w.balanceAt) {
+		w.balanceAt = now.Add(w.conf.rebalance)
+	}
+	return p.left || len(p.want) > 0 || w.waits(), nil
+}
+
+// items returns a stream's leases. A table that was deleted meanwhile is made anew.
+func (w *watch) items(ctx context.Context, stream string) ([]item, error) {
+	call, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	items, err := w.table.items(call, stream)
+	if _, gone := errors.AsType[*ddbtypes.ResourceNotFoundException](err); gone {
+		if err = w.table.open(ctx); err == nil {
+			items, err = w.table.items(call, stream)
+		}
+	}
+	return items, err
+}
+
+// waits says that a process has been asked for a shard.
+func (w *watch) waits() bool {
+	for _, s := range w.streams {
+		for _, i := range s.items {
+			if i.wanted == w.me {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func (w *watch) state(k name) *state {
+	for _, s := range w.streams {
+		if s.id == k.stream {
+			return s
+		}
+	}
+	return nil
+}
+
+// claim takes a lease and begins to read.
+func (w *watch) claim(ctx context.Context, k name, now time.Time) error {
+	s := w.state(k)
+	l := s.shards[shardID(k.shard)]
+	seen := s.items[k.shard]
+	seen.shard = k.shard
+	since := ""
+	if !w.conf.oldest && seen.sequence == "" {
+		since = s.since(k.shard, now)
+	}
+	fresh := since == now.UTC().Format(sinceFormat)
+	// One that is on its way when the input is closed is waited for, to be given up.
+	got, err := w.table.claim(context.WithoutCancel(ctx), k.stream, seen, l.start, since)
+	if err != nil {
+		return err
+	}
+	sh := newShard(w.input, k, l, got, fresh)
+	w.held[k] = sh
+	w.readers.Go(func() {
+		sh.run(ctx)
+		select {
+		case w.done <- sh:
+		case <-ctx.Done():
+		}
+	})
+	return nil
 }

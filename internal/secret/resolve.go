@@ -131,7 +131,7 @@ func run(dir, command string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), cmdLimit)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "/bin/sh", "-c", command)
-	cmd.Dir, cmd.WaitDelay = dir, time.Second
+	cmd.Dir, cmd.WaitDelay = dir, 5*time.Second // a busy machine takes its time to read what was printed
 	var out bytes.Buffer
 	to := &limited{&out, maxValue}
 	cmd.Stdout = to
