@@ -189,7 +189,7 @@ func TestEphemeralAndKeyed(t *testing.T) {
 	store := mem.New()
 	now := time.Now()
 	clock := WithClock(func() time.Time { return now })
-	tbl, err := Create(t.Context(), store, "tables/t", CreateOptions{Schema: landed()}, clock)
+	tbl, err := Create(t.Context(), store, "tables/t", CreateOptions{Schema: landed()}, clock, WithoutCheckpoints())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -214,7 +214,7 @@ func TestEphemeralAndKeyed(t *testing.T) {
 	}
 	// Another process knows the keys, not the connection.
 	reopened := func() *Appender {
-		tbl, err := Open(t.Context(), store, "tables/t", clock)
+		tbl, err := Open(t.Context(), store, "tables/t", clock, WithoutCheckpoints())
 		if err != nil {
 			t.Fatal(err)
 		}
