@@ -19,6 +19,7 @@ import (
 	"github.com/tidemill/tidemill/internal/batch"
 	"github.com/tidemill/tidemill/internal/secret"
 	"github.com/tidemill/tidemill/lakehouse"
+	"github.com/tidemill/tidemill/lakehouse/objstore"
 	"github.com/tidemill/tidemill/lakehouse/quarantine"
 )
 
@@ -56,6 +57,9 @@ type Landing struct {
 	// add: when a column has been added for one, and in every batch of those that
 	// are ignored. May be nil.
 	NewFields func(context.Context, []Field)
+	// Pages is where inputs keep a page that is on its way: beside the table's data, and
+	// hidden from those who read the table.
+	Pages objstore.Store
 	// Fault is a hook for fault injection, called with "before-ack". May be nil.
 	Fault func(point string)
 }
@@ -86,7 +90,6 @@ type output struct {
 	table  string
 	maxRow int
 	tables Tables
-	cut    cutPages
 
 	mu       sync.Mutex
 	landing  *Landing
@@ -196,8 +199,6 @@ type decoded struct {
 	// mixed are the offsets that several rows share: some of them may be in
 	// one table and some in the other.
 	mixed batch.Claims
-	// paged are the partitions whose rows come as pages, each with one offset and a cursor.
-	paged map[string]bool
 	// cursors are the last ones of the messages, by partition.
 	cursors map[string]lakehouse.Cursor
 	bytes   int64
@@ -309,12 +310,6 @@ func (o *output) decode(dec *decode.Decoder, msgs service.MessageBatch) (d decod
 			}
 			d.cursors[st.Partition] = st.cursor
 		}
-		if st.Cursor != "" && !at.PerRow {
-			if d.paged == nil {
-				d.paged = map[string]bool{}
-			}
-			d.paged[at.Partition] = true
-		}
 		d.bytes += int64(len(data))
 		n++
 	}
@@ -402,12 +397,8 @@ func (o *output) quarantineRows(ctx context.Context, d decoded, out *Outcome) er
 	if err != nil {
 		return fmt.Errorf("quarantine rows of %s: %w", o.table, err)
 	}
-	cut, err := o.cut.repeated(ctx, d, l.Landed, l.Quarantine)
-	if err != nil {
-		return fmt.Errorf("quarantine rows of %s: %w", o.table, err)
-	}
 	for i, b := range d.bad {
-		if known.Overlaps(at[i:i+1]) || repeated[i] || cut[i] {
+		if known.Overlaps(at[i:i+1]) || repeated[i] {
 			out.Duplicates++
 			continue
 		}

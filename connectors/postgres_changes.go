@@ -67,6 +67,7 @@ func newPostgresChanges(tables Tables, log *slog.Logger) service.BatchInputConst
 			s, err := in.log.at(ctx, partition)
 			return pgchanges.Standing{Found: s.Found, Offset: s.Offset, Cursor: s.Text, In: s.In}, err
 		}
+		in.conf.Pages = in.log.pages
 		return service.AutoRetryNacksBatchedToggled(conf, in)
 	}
 }
@@ -186,7 +187,7 @@ func (in *changesInput) ReadBatch(ctx context.Context) (service.MessageBatch, se
 	msgs := make(service.MessageBatch, len(b.Rows))
 	for i, r := range b.Rows {
 		msgs[i] = position.Stamp(service.NewMessage(r.Data), position.Position{
-			Partition: r.Partition, Offset: r.Offset, Void: r.Void, Sparse: r.Sparse, Cursor: r.Cursor,
+			Partition: r.Partition, Offset: r.Offset, PerRow: r.Rows > 1, Rows: int64(r.Rows), Void: r.Void, Sparse: r.Sparse, Cursor: r.Cursor,
 		})
 	}
 	return msgs, func(_ context.Context, err error) error {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/tidemill/tidemill/internal/batch"
 	"github.com/tidemill/tidemill/lakehouse"
+	"github.com/tidemill/tidemill/lakehouse/objstore"
 )
 
 // resumed lists the inputs of ours that go on where the table's log says, or want to
@@ -59,13 +60,30 @@ type standing struct {
 // go to. The name is without the connector's, as the input gives it in positions.
 // It fails while the store cannot be reached, and may be asked again.
 func (r *resumer) at(ctx context.Context, partition string) (s standing, err error) {
-	if r.tables == nil || r.table == "" {
-		return s, errors.New("the input goes on where its table's log says, and must be run by tidemill")
-	}
-	l, err := r.tables.Landing(ctx, r.table)
+	l, err := r.landing(ctx)
 	if err != nil {
-		return s, fmt.Errorf("open table %s: %w", r.table, err)
+		return s, err
 	}
 	s.Cursor, s.Found, s.In, err = lakehouse.ResumeAt(ctx, r.connector+"/"+partition, l.Landed, l.Quarantine)
 	return s, err
+}
+
+// pages is where the connector's inputs keep pages that are on their way.
+func (r *resumer) pages(ctx context.Context) (objstore.Store, error) {
+	l, err := r.landing(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return objstore.WithPrefix(l.Pages, r.connector), nil
+}
+
+func (r *resumer) landing(ctx context.Context) (*Landing, error) {
+	if r.tables == nil || r.table == "" {
+		return nil, errors.New("the input goes on where its table's log says, and must be run by tidemill")
+	}
+	l, err := r.tables.Landing(ctx, r.table)
+	if err != nil {
+		return nil, fmt.Errorf("open table %s: %w", r.table, err)
+	}
+	return l, nil
 }

@@ -78,7 +78,7 @@ func (l *lake) Landing(ctx context.Context, table string) (*Landing, error) {
 	}
 	byKey, byRaw := Dedupe(l.contract)
 	l.landing = &Landing{
-		Contract: l.contract, Table: landed,
+		Contract: l.contract, Table: landed, Pages: objstore.WithPrefix(l.store, table+"/_tidemill/pages"),
 		Landed: lakehouse.NewAppender(landed, lakehouse.AppenderOptions{Fault: l.fault, Dedupe: byKey}), Quarantine: lakehouse.NewAppender(bad, lakehouse.AppenderOptions{Fault: l.fault, Dedupe: byRaw}),
 		Fault: l.fault,
 		Committed: func(lakehouse.Appended) {

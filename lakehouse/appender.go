@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"iter"
 	"log/slog"
 	"runtime"
 	"slices"
@@ -119,23 +118,6 @@ func (a *Appender) Claims(partition string) batch.Intervals {
 	now := a.t.opt.now()
 	a.positions.sync(a.t, a.t.Snapshot(), now)
 	return slices.Clone(a.positions.of(partition, now))
-}
-
-// CameWith yields columns of the rows of those files that an offset of a partition came in
-// with, among them rows of other offsets. Whoever gets a record releases it.
-func (a *Appender) CameWith(ctx context.Context, partition string, offset int64, columns ...string) iter.Seq2[arrow.Record, error] {
-	s := a.t.Snapshot()
-	var files []File
-	for f := range s.Files() {
-		c, err := Ranges(f)
-		if err != nil {
-			return func(yield func(arrow.Record, error) bool) { yield(nil, err) }
-		}
-		if c[partition].Contains(offset) {
-			files = append(files, f)
-		}
-	}
-	return a.t.Scan(ctx, s, files, columns...)
 }
 
 // item is a record that was written and waits to be committed.

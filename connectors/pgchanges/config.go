@@ -13,6 +13,7 @@ import (
 
 	"github.com/tidemill/tidemill/internal/batch"
 	"github.com/tidemill/tidemill/internal/secret"
+	"github.com/tidemill/tidemill/lakehouse/objstore"
 )
 
 // Config says what to read.
@@ -26,12 +27,15 @@ type Config struct {
 	JSONAsText  bool     // json and jsonb as strings
 	PageRows    int      // rows of a page of the snapshot; default 10,000
 	BatchRows   int      // changes handed over at once, at most; default 1000
-	Lines       bool     // a page is one message with a line per row; else each row is one
+	Lines       bool     // a page of the snapshot is one message with a line per row; else each row is one
 	Log         *slog.Logger
 
 	// At returns how far a partition has come in the table's log; see package
 	// connectors' resumer.
 	At func(ctx context.Context, partition string) (Standing, error)
+	// Pages returns where a page of the snapshot is kept while it is on its way: a place of the
+	// connector's own, which goes when the table goes.
+	Pages func(ctx context.Context) (objstore.Store, error)
 
 	room int64 // changes of a transaction that have offsets before the next commit's; tests have fewer
 }

@@ -38,11 +38,10 @@
 // cluster that has used them all up once, an old row can look like a new one. There,
 // rows that changed meanwhile come both in a page and as changes, rather than not at all.
 //
-// Only one page is on its way at a time, as one message with one offset, the page's
-// number, which lands whole: only rows of it that go to quarantine are committed before the
-// others. A process that dies between the two leaves them behind; the page is read again under
-// another number, and they are told by what they are, see [Identity]. With processors each row is
-// a message with an offset of its own, and a page is several commits if batches are small: what
-// had landed of one cannot be told from the rest and is there twice. An advisory lock keeps a
-// second process from reading pages.
+// Only one page is on its way at a time, and its rows count on from those of the page before. It
+// may land in pieces: as one message its rows that go to quarantine are committed before the
+// others, and with processors each row is a message. A process that dies in between
+// leaves a part of it in, and the database does not give the same page again once a row of it
+// has changed. So a page is put into the store before it is handed out, and whoever takes over hands out
+// that one, see [stage]. An advisory lock keeps a second process from reading pages.
 package pgchanges

@@ -1,7 +1,6 @@
 package pgchanges
 
 import (
-	"bytes"
 	"strconv"
 	"time"
 
@@ -33,10 +32,10 @@ const (
 	OpSnapshot Op = "snapshot"
 )
 
-// Row is one row of JSON, or a page of them, and where it stands.
+// Row is one row of JSON, or several, and where it stands.
 type Row struct {
 	Partition string
-	Offset    int64
+	Offset    int64  // of the first; the others count on
 	Void      int64  // offsets before it that no row has
 	Sparse    bool   // offsets have gaps
 	Cursor    string // from where a snapshot goes on behind it
@@ -145,23 +144,6 @@ func (t *types) field(dst []byte, col column, c *pglogrepl.TupleDataColumn) []by
 		return append(dst, "null"...)
 	}
 	return t.value(dst, col.oid, string(c.Data))
-}
-
-// Identity is a row of the snapshot, as it was handed over, without its number: that is
-// another one when the row is read once more and one before it has changed meanwhile. No two
-// rows of a snapshot have the same. It is false of bytes that are no such row.
-func Identity(row []byte) (id []byte, ok bool) {
-	const index = `,"` + FieldIndex + `":`
-	at := bytes.LastIndex(row, []byte(index))
-	if at < 0 || !bytes.Contains(row[:at], []byte(`"`+FieldOp+`":"`+string(OpSnapshot)+`",`)) {
-		return nil, false
-	}
-	at += len(index)
-	end := at
-	for end < len(row) && row[end] >= '0' && row[end] <= '9' {
-		end++
-	}
-	return append(row[:at:at], row[end:]...), true
 }
 
 // appendStamp appends what a row says of itself.

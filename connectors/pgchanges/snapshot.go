@@ -81,7 +81,9 @@ type snapshot struct {
 	partition string
 	mark      mark  // behind the last page that is in
 	next      int64 // offset
-	void      int64 // offsets before it that are given up
+	void      int64 // offsets before it that nothing comes of any more
+	pages     *stage
+	pending   *page // was staged by a process that did not see it in; nil: none
 	out       chan Batch
 	filter    string // SQL: which row versions are the snapshot's; empty: all that are seen
 }
@@ -127,11 +129,17 @@ func visible(ctx context.Context, conn *pgx.Conn, snapshot string) (string, erro
 
 // run reads page after page, each when the one before it has been acked.
 func (s *snapshot) run(ctx context.Context) error {
+	if s.pending != nil {
+		if err := s.deliver(ctx, s.pending); err != nil {
+			return err
+		}
+		s.pending = nil
+	}
 	for _, t := range s.db.tables {
 		if t.name < s.mark.Table || t.name == s.mark.Table && len(s.mark.Key) == 0 {
 			continue
 		}
-		for {
+		for !s.mark.Done {
 			var after []string
 			if t.name == s.mark.Table {
 				after = s.mark.Key
@@ -151,23 +159,46 @@ func (s *snapshot) run(ctx context.Context) error {
 	return nil
 }
 
-// page is some rows of a table, and what comes behind them.
-type page struct {
-	lines [][]byte
-	mark  mark
-}
-
-// deliver hands a page out, waits for its ack, and takes over where the log stands by then:
-// a delivery of the same page before the connection was lost may have come in first.
+// deliver stages a page, hands it out, waits for its ack, and takes over where the log stands by
+// then: a delivery of the same page before the connection was lost may have come in first.
 func (s *snapshot) deliver(ctx context.Context, p *page) error {
+	var err error
+	if p != s.pending {
+		if p.mark.Done, err = s.last(ctx, p); err != nil {
+			return err
+		}
+		p.first = s.next
+		if p, err = s.pages.put(ctx, p); err != nil {
+			return err
+		}
+	}
 	if err := s.held.Ping(ctx); err != nil {
 		return fmt.Errorf("the connection that holds the slot is gone: %w", err)
 	}
-	done, err := s.last(ctx, p)
-	if err != nil {
+	if err := s.handOut(ctx, p); err != nil {
 		return err
 	}
-	p.mark.Done = done
+	s.mark, s.next = p.mark, p.next()
+	at, err := s.c.At(ctx, s.partition)
+	switch {
+	case err != nil:
+		return err
+	case at.Found && at.Offset >= s.next-1:
+		s.next, s.mark = at.Offset+1, mark{}
+		if err := json.Unmarshal([]byte(at.Cursor), &s.mark); err != nil {
+			return fmt.Errorf("the snapshot's cursor cannot be read: %w", err)
+		}
+		s.pages.drop(ctx, p)
+	case p.mark.Done:
+		return s.pages.end(ctx, p)
+	default:
+		s.pages.kept = p // until the next one is there
+	}
+	return nil
+}
+
+// handOut hands a page out and waits for its ack.
+func (s *snapshot) handOut(ctx context.Context, p *page) error {
 	cursor, err := json.Marshal(p.mark)
 	if err != nil {
 		return fmt.Errorf("encode the snapshot's cursor: %w", err)
@@ -175,18 +206,14 @@ func (s *snapshot) deliver(ctx context.Context, p *page) error {
 	acked := make(chan struct{})
 	b := Batch{Page: true, ack: sync.OnceFunc(func() { close(acked) })}
 	if s.c.Lines {
-		b.Rows = []Row{{Partition: s.partition, Offset: s.next, Void: s.void, Rows: len(p.lines), Cursor: string(cursor), Data: bytes.Join(p.lines, []byte{'\n'})}}
-		s.next++
+		b.Rows = []Row{{Partition: s.partition, Offset: p.first, Rows: p.rows, Data: bytes.Join(p.lines, []byte{'\n'})}}
 	} else {
 		for i, line := range p.lines {
-			b.Rows = append(b.Rows, Row{Partition: s.partition, Offset: s.next, Rows: 1, Data: line})
-			if i == 0 {
-				b.Rows[0].Void = s.void
-			}
-			s.next++
+			b.Rows = append(b.Rows, Row{Partition: s.partition, Offset: p.first + int64(i), Rows: 1, Data: line})
 		}
-		b.Rows[len(b.Rows)-1].Cursor = string(cursor)
 	}
+	b.Rows[0].Void = s.void
+	b.Rows[len(b.Rows)-1].Cursor = string(cursor)
 	s.void = 0
 	select {
 	case s.out <- b:
@@ -195,19 +222,10 @@ func (s *snapshot) deliver(ctx context.Context, p *page) error {
 	}
 	select {
 	case <-acked:
+		return nil
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	s.mark = p.mark
-	at, err := s.c.At(ctx, s.partition)
-	if err != nil {
-		return err
-	}
-	if at.Found && at.Offset >= s.next-1 {
-		s.next, s.mark = at.Offset+1, mark{}
-		return json.Unmarshal([]byte(at.Cursor), &s.mark)
-	}
-	return nil
 }
 
 // last says whether nothing comes behind a page.
@@ -250,7 +268,7 @@ func (s *snapshot) read(ctx context.Context, t *table, after []string) (*page, e
 		line := s.line(t, rr.Values(), p.mark.Rows)
 		p.mark.Rows++
 		p.mark.Table, p.mark.Key = t.name, keyOf(t, rr.Values())
-		p.lines, size = append(p.lines, line), size+len(line)
+		p.lines, p.rows, size = append(p.lines, line), p.rows+1, size+len(line)
 	}
 	if _, err := rr.Close(); err != nil {
 		return nil, fmt.Errorf("read the rows of %s: %w", t.name, err)

@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/tidemill/tidemill/internal/batch"
+	"github.com/tidemill/tidemill/lakehouse/objstore"
 )
 
 // Source hands out rows: those of the snapshot, then changes. When it fails another one is
@@ -80,6 +81,7 @@ type reading struct {
 	partition string
 	out       chan Batch
 
+	pages     *stage    // of the slot's snapshot; nil without one
 	first     *snapshot // nil: there is nothing to read, or no more
 	confirmed pglogrepl.LSN
 	in        batch.Intervals // offsets of changes that are in
@@ -128,58 +130,95 @@ func (r *reading) resume(ctx context.Context) error {
 		return err
 	}
 	rows := Standing{}
+	var staged *page
 	if r.c.Snapshot {
 		if rows, err = r.c.At(ctx, r.partition+"/snapshot"); err != nil {
 			return err
 		}
+		if staged, err = r.staged(ctx); err != nil {
+			return err
+		}
 	}
 	begun := rows.Found || len(r.in) > 0
-	r.c.Log.Info("going on where the table's log says", slog.String("slot", r.c.Slot), slog.Bool("slot_exists", s != nil), slog.Bool("snapshot_begun", rows.Found), slog.Bool("changes_begun", len(r.in) > 0))
+	r.c.Log.Info("going on where the table's log says", slog.String("slot", r.c.Slot), slog.Bool("slot_exists", s != nil), slog.Bool("snapshot_begun", rows.Found), slog.Bool("changes_begun", len(r.in) > 0), slog.Bool("page_on_its_way", staged != nil && !staged.acked))
 	switch {
 	case s == nil && begun:
 		return fmt.Errorf("slot %s is gone from the server, and with it the changes since the last ones in the table. %s", r.c.Slot, anew)
 	case s != nil && s.active:
 		return fmt.Errorf("slot %s is in use by another connection; it is tried again", r.c.Slot)
-	case s != nil && r.c.Snapshot && !begun:
-		// Nothing of its snapshot has come in, and nobody can go back into it.
+	case s == nil:
+		return r.begin(ctx, rows)
+	case r.c.Snapshot && !begun && (staged == nil || staged.mark.LSN != s.confirmed && !staged.acked):
+		// Nothing of its snapshot is on its way, and nobody can go back into it.
 		if err := pglogrepl.DropReplicationSlot(ctx, r.repl.PgConn(), r.c.Slot, pglogrepl.DropReplicationSlotOptions{}); err != nil {
 			return fmt.Errorf("drop slot %s, to begin its snapshot anew: %w", r.c.Slot, err)
 		}
-		s = nil
-	}
-	if s == nil {
-		conn, m, err := r.c.create(ctx, r.repl.PgConn())
-		if err != nil {
-			return err
-		}
-		r.confirmed = m.LSN
-		if r.c.Snapshot {
-			r.first = r.snapshot(rows, m)
-			r.first.conn = conn
-		}
-		return nil
+		return r.begin(ctx, rows)
 	}
 	r.confirmed = s.confirmed
-	if !rows.Found {
+	if !rows.Found && (begun || staged == nil) {
 		return nil
 	}
-	return r.goOn(ctx, rows)
+	return r.goOn(ctx, rows, staged)
+}
+
+// begin creates the slot.
+func (r *reading) begin(ctx context.Context, rows Standing) error {
+	if r.c.Snapshot {
+		if err := r.pages.clear(ctx); err != nil {
+			return err
+		}
+	}
+	conn, m, err := r.c.create(ctx, r.repl.PgConn())
+	if err != nil {
+		return err
+	}
+	r.confirmed = m.LSN
+	if r.c.Snapshot {
+		r.first = r.snapshot(rows, m, nil)
+		r.first.conn = conn
+	}
+	return nil
+}
+
+// staged returns the newest page of the slot's snapshot that another process, or this one before
+// its connection was lost, has kept; nil if there is none.
+func (r *reading) staged(ctx context.Context) (*page, error) {
+	store, err := r.c.Pages(ctx)
+	if err != nil {
+		return nil, err
+	}
+	r.pages = &stage{store: objstore.WithPrefix(store, r.partition), log: r.c.Log}
+	return r.pages.newest(ctx)
 }
 
 // goOn prepares the rest of a snapshot that another process has begun.
-func (r *reading) goOn(ctx context.Context, rows Standing) error {
+func (r *reading) goOn(ctx context.Context, rows Standing, staged *page) error {
 	var m mark
-	if err := json.Unmarshal([]byte(rows.Cursor), &m); err != nil {
-		return fmt.Errorf("the snapshot's cursor cannot be read: %w", err)
+	if rows.Found {
+		if err := json.Unmarshal([]byte(rows.Cursor), &m); err != nil {
+			return fmt.Errorf("the snapshot's cursor cannot be read: %w", err)
+		}
+		if m.Done {
+			if staged != nil {
+				r.pages.tidy(ctx)
+			}
+			return nil
+		}
+		if staged != nil && (staged.mark.LSN != m.LSN || staged.first <= rows.Offset) {
+			staged = nil // all of it is in
+		}
+	} else {
+		m = staged.mark
 	}
-	if m.Done {
+	if staged != nil && staged.acked {
 		return nil
 	}
 	text, err := unpack(m.Snapshot)
 	if err != nil {
 		return err
 	}
-	first := r.snapshot(rows, m)
+	first := r.snapshot(rows, m, staged)
 	if first.conn, err = r.c.connect(ctx, false); err != nil {
 		return err
 	}
@@ -188,14 +227,22 @@ func (r *reading) goOn(ctx context.Context, rows Standing) error {
 	return err
 }
 
-func (r *reading) snapshot(rows Standing, m mark) *snapshot {
-	s := &snapshot{c: r.c, db: r.db, held: r.sql, partition: r.partition + "/snapshot", mark: m, out: r.out}
+// snapshot is the snapshot from where it stands.
+func (r *reading) snapshot(rows Standing, m mark, staged *page) *snapshot {
+	s := &snapshot{
+		c: r.c, db: r.db, held: r.sql, partition: r.partition + "/snapshot", mark: m, out: r.out,
+		pages: r.pages, pending: staged,
+	}
 	if rows.Found {
 		s.next = rows.Offset + 1
 	}
-	// Part of a page is in if a process died in the midst of it. What else was of that page is not
-	// known any more, so its offsets are given up.
-	if n := len(rows.In); n > 0 && rows.In[n-1].Last >= s.next {
+	switch n := len(rows.In); {
+	case staged != nil:
+		// What is missing before it was acked: processors have dropped it.
+		s.next, s.void = staged.first, staged.first-s.next
+	case n > 0 && rows.In[n-1].Last >= s.next:
+		// Part of a page is in that nobody knows any more, since somebody has deleted it: its
+		// offsets are given up.
 		high := rows.In[n-1].Last
 		s.next, s.void = high+1, high+1-s.next
 	}

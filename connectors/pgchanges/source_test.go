@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -18,6 +19,8 @@ import (
 	"github.com/tidemill/tidemill/internal/batch"
 	"github.com/tidemill/tidemill/internal/secret"
 	"github.com/tidemill/tidemill/internal/testserver"
+	"github.com/tidemill/tidemill/lakehouse/objstore"
+	"github.com/tidemill/tidemill/lakehouse/objstore/mem"
 )
 
 // TestPostgres runs all that needs a server on one.
@@ -30,6 +33,8 @@ func TestPostgres(t *testing.T) {
 		{"Replay", testReplay},
 		{"SnapshotCutEverywhere", testSnapshotCutEverywhere},
 		{"PagesInPieces", testPagesInPieces},
+		{"RowsDropped", testRowsDropped},
+		{"PageOfAnother", testPageOfAnother},
 		{"Types", testTypes},
 		{"OldAndUnchanged", testOldAndUnchanged},
 		{"InTheWay", testInTheWay},
@@ -50,10 +55,11 @@ type lake struct {
 	in      batch.Claims
 	cursors map[string]map[int64]string
 	lines   []string
+	pages   objstore.Store
 }
 
 func newLake() *lake {
-	return &lake{in: batch.Claims{}, cursors: map[string]map[int64]string{}}
+	return &lake{in: batch.Claims{}, cursors: map[string]map[int64]string{}, pages: mem.New()}
 }
 
 // commit lands a batch as one commit; what is in is left out.
@@ -61,16 +67,18 @@ func (l *lake) commit(b Batch) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, r := range b.Rows {
-		if l.in[r.Partition].Contains(r.Offset) {
-			continue
+		last := r.Offset + int64(r.Rows) - 1
+		for i, line := range strings.Split(string(r.Data), "\n") {
+			if !l.in[r.Partition].Contains(r.Offset + int64(i)) {
+				l.lines = append(l.lines, line)
+			}
 		}
-		l.in[r.Partition] = l.in[r.Partition].Add(batch.Interval{First: r.Offset - r.Void, Last: r.Offset})
-		l.lines = append(l.lines, strings.Split(string(r.Data), "\n")...)
+		l.in[r.Partition] = l.in[r.Partition].Add(batch.Interval{First: r.Offset - r.Void, Last: last})
 		if r.Cursor != "" {
 			if l.cursors[r.Partition] == nil {
 				l.cursors[r.Partition] = map[int64]string{}
 			}
-			l.cursors[r.Partition][r.Offset] = r.Cursor
+			l.cursors[r.Partition][last] = r.Cursor
 		}
 	}
 }
@@ -259,7 +267,7 @@ func dropSlots(t *testing.T, p *testserver.Postgres) {
 }
 
 func config(p *testserver.Postgres, l *lake) Config {
-	return Config{DSN: secret.New(p.DSN), Slot: "orders", Tables: []string{"orders"}, Snapshot: true, Lines: true, At: l.at}
+	return Config{DSN: secret.New(p.DSN), Slot: "orders", Tables: []string{"orders"}, Snapshot: true, Lines: true, At: l.at, Pages: func(context.Context) (objstore.Store, error) { return l.pages, nil }}
 }
 
 // open tries until the slot is free: the server may not have noticed yet that its last
@@ -454,65 +462,222 @@ func testServerDies(t *testing.T, p *testserver.Postgres) {
 }
 
 // testPagesInPieces: rows that are messages of their own land in pieces, and the process dies
-// between two of them. A page that has begun comes again as a whole, and nothing else does.
+// between two of them, while rows change. The page that was on its way comes again as it was, in
+// lines or row by row, and each row lands once. What is kept of pages goes in the end.
 func testPagesInPieces(t *testing.T, p *testserver.Postgres) {
-	anewTable(t, p)
-	w, l := newWriter(t, p, 1), newLake()
-	w.do(w.insert(60))
-	c := config(p, l)
-	c.PageRows, c.Lines = 10, false
-	r := rand.New(rand.NewPCG(1, 2))
-	for n := range 12 {
-		s := open(t, c)
-		for range r.IntN(3) {
-			b, err := s.Next(t.Context())
+	for seed := range uint64(6) {
+		anewTable(t, p)
+		w, l := newWriter(t, p, seed), newLake()
+		w.do(w.insert(90))
+		c := config(p, l)
+		c.PageRows = 10
+		r := rand.New(rand.NewPCG(seed, 2))
+		pieces := 0
+		for range 14 {
+			c.Lines = r.IntN(3) == 0 // somebody edits the connector's processors
+			s := open(t, c)
+			for range r.IntN(3) {
+				b, err := s.Next(t.Context())
+				if err != nil {
+					t.Fatal(err)
+				}
+				l.commit(b)
+				b.Ack()
+				if !b.Page {
+					break
+				}
+			}
+			w.step()
+			ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+			if b, err := s.Next(ctx); err == nil && b.Page {
+				r.Shuffle(len(b.Rows), func(i, j int) { b.Rows[i], b.Rows[j] = b.Rows[j], b.Rows[i] })
+				b.Rows = b.Rows[:r.IntN(len(b.Rows)+1)]
+				pieces += len(b.Rows)
+				l.commit(b)
+			}
+			cancel()
+			s.Close()
+			w.step()
+		}
+		drain(t, p, c, l)
+		w.check(l)
+		began := map[uint64]bool{}
+		for _, e := range l.events(t) {
+			if e.Op == OpSnapshot {
+				began[e.LSN] = true
+			}
+		}
+		if len(began) != 1 || pieces == 0 {
+			t.Errorf("seed %d: %d snapshots, %d rows of cut pages", seed, len(began), pieces)
+		}
+		if left := l.staged(t); len(left) > 0 {
+			t.Errorf("seed %d: %v are left", seed, left)
+		}
+		if t.Failed() {
+			t.FailNow()
+		}
+	}
+}
+
+// staged returns the keys of what is kept of pages.
+func (l *lake) staged(t *testing.T) (out []string) {
+	t.Helper()
+	for o, err := range l.pages.List(t.Context(), "", "") {
+		if err != nil {
+			t.Fatal(err)
+		}
+		out = append(out, o.Key)
+	}
+	return out
+}
+
+// faulty is a store in which something happens before a page is put.
+type faulty struct {
+	objstore.Store
+	before func() error
+}
+
+func (f *faulty) PutIfAbsent(ctx context.Context, key string, data []byte) error {
+	if err := f.before(); err != nil {
+		return err
+	}
+	return f.Store.PutIfAbsent(ctx, key, data)
+}
+
+// with has a process use a store of its own.
+func with(c Config, s objstore.Store) Config {
+	c.Pages = func(context.Context) (objstore.Store, error) { return s, nil }
+	return c
+}
+
+// testRowsDropped: processors drop the last rows of pages, or all, so that their marks do not come into
+// the table's log, and the process dies now and then. What landed does not come again.
+func testRowsDropped(t *testing.T, p *testserver.Postgres) {
+	const pages = 4
+	for _, c := range []struct{ keep, until int }{{0, pages}, {3, pages}, {3, 2}} { // rows of a page; pages of which not all are kept
+		t.Run(fmt.Sprintf("%d rows of %d pages", c.keep, c.until), func(t *testing.T) {
+			anewTable(t, p)
+			w, l := newWriter(t, p, 1), newLake()
+			w.do(w.insert(10 * pages))
+			conf := config(p, l)
+			conf.PageRows, conf.Lines = 10, false
+			next := 0
+			// read reads until n pages more have been put, and dies when it would put another, or before the last one is acked.
+			read := func(n int, ack bool) {
+				left := n
+				s := open(t, with(conf, &faulty{l.pages, func() error {
+					if left--; left < 0 {
+						return errors.New("the process is dead")
+					}
+					return nil
+				}}))
+				defer s.Close()
+				for {
+					b, err := s.Next(t.Context())
+					if err != nil || !b.Page {
+						return
+					}
+					last := b.Rows[len(b.Rows)-1]
+					next = int(last.Offset+1) / 10
+					if next <= c.until {
+						b.Rows = b.Rows[:c.keep]
+					}
+					l.commit(b)
+					if left == 0 && !ack {
+						return
+					}
+					b.Ack()
+					if next == pages { // the end is noted before changes come
+						p.Exec(t, "INSERT INTO orders SELECT least(min(id), 0) - 1, 0 FROM orders")
+					}
+				}
+			}
+			read(1, true)
+			read(1, false)
+			read(0, true)
+			read(1, false)
+			read(pages-3, true)
+			if next != pages {
+				t.Fatalf("%d pages were read", next)
+			}
+			kept := 1
+			if c.until < pages {
+				kept = 0
+			}
+			if left := l.staged(t); len(left) != kept {
+				t.Errorf("%v are kept", left)
+			}
+			s := open(t, conf)
+			defer s.Close()
+			if b, err := s.Next(t.Context()); err != nil || b.Page {
+				t.Errorf("no change comes, but a page %v, or %v", b.Page, err)
+			}
+			var landed, want []int64
+			for _, e := range l.events(t) {
+				landed = append(landed, e.ID)
+			}
+			slices.Sort(landed)
+			for id := range 10 * pages {
+				if id%10 < c.keep || id/10 >= c.until {
+					want = append(want, int64(id+1))
+				}
+			}
+			if !slices.Equal(landed, want) {
+				t.Errorf("landed %v, want %v", landed, want)
+			}
+		})
+	}
+}
+
+// testPageOfAnother: a process that has read a page stands still before it keeps it, is taken
+// for dead, and wakes up when the one that took over is behind that page, or has gone to the end.
+// It hands out nothing any more.
+func testPageOfAnother(t *testing.T, p *testserver.Postgres) {
+	for _, pages := range []int{1, 2, 10} {
+		anewTable(t, p)
+		w, l := newWriter(t, p, uint64(pages)), newLake()
+		w.do(w.insert(40))
+		c := config(p, l)
+		c.PageRows = 10
+		asleep, awake := make(chan struct{}), make(chan struct{})
+		puts := 0
+		a := open(t, with(c, &faulty{l.pages, func() error {
+			if puts++; puts == 2 {
+				close(asleep)
+				<-awake
+			}
+			return nil
+		}}))
+		b, err := a.Next(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.commit(b)
+		b.Ack()
+		<-asleep
+		p.Exec(t, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'tidemill'")
+		for range 3 {
+			w.step()
+		}
+		second := open(t, c)
+		for range pages {
+			b, err := second.Next(t.Context())
 			if err != nil {
 				t.Fatal(err)
 			}
+			l.commit(b)
+			b.Ack()
 			if !b.Page {
 				break
 			}
-			l.commit(b)
-			b.Ack()
 		}
-		w.step()
-		if b, err := s.Next(t.Context()); err != nil {
-			t.Fatal(err)
-		} else if b.Page && n > 0 {
-			r.Shuffle(len(b.Rows), func(i, j int) { b.Rows[i], b.Rows[j] = b.Rows[j], b.Rows[i] })
-			b.Rows = b.Rows[:r.IntN(len(b.Rows))]
-			l.commit(b)
+		close(awake)
+		if b, err := a.Next(t.Context()); err == nil {
+			t.Errorf("after %d pages of the other it hands out %d messages", pages, len(b.Rows))
 		}
-		s.Close()
+		a.Close()
+		second.Close()
+		drain(t, p, c, l)
+		w.check(l)
 	}
-	drain(t, p, c, l)
-	first := map[int64]bool{}
-	began := map[uint64]bool{}
-	again := 0
-	for _, e := range l.events(t) {
-		if e.Op != OpSnapshot {
-			continue
-		}
-		began[e.LSN] = true
-		if first[e.ID] {
-			again++
-		}
-		first[e.ID] = true
-	}
-	if len(began) != 1 || again == 0 {
-		t.Errorf("%d snapshots, %d rows again", len(began), again)
-	}
-	seen := map[string]bool{}
-	l.mu.Lock()
-	l.lines = slices.DeleteFunc(l.lines, func(line string) bool { // what came again is the same, but for its number
-		key, _, _ := strings.Cut(line, `,"cdc_index"`)
-		if !strings.Contains(line, `"cdc_op":"snapshot"`) {
-			return false
-		}
-		was := seen[key]
-		seen[key] = true
-		return was
-	})
-	l.mu.Unlock()
-	w.check(l)
 }

@@ -83,7 +83,8 @@ func testTypes(t *testing.T, p *testserver.Postgres) {
 		return fmt.Sprintf("INSERT INTO types VALUES (%d, %s)", id, strings.Join(vals, ", "))
 	}
 	p.Exec(t, "CREATE TYPE mood AS ENUM ('happy', 'sad')", "CREATE DOMAIN cents AS int8", "CREATE TABLE types ("+strings.Join(cols, ", ")+")", insert(1))
-	c := Config{DSN: secret.New(p.DSN), Slot: "types", Tables: []string{"public.types"}, Snapshot: true, At: newLake().at}
+	c := config(p, newLake())
+	c.Slot, c.Tables, c.Lines = "types", []string{"public.types"}, false
 	s := open(t, c)
 	defer s.Close()
 	first := some(t, s, 1)[0]
@@ -102,7 +103,8 @@ func testTypes(t *testing.T, p *testserver.Postgres) {
 func testOldAndUnchanged(t *testing.T, p *testserver.Postgres) {
 	large := "(SELECT string_agg(md5(i::text), '') FROM generate_series(1, 400) i)"
 	p.Exec(t, "CREATE TABLE docs (id int PRIMARY KEY, title text, body text)", "CREATE TABLE whole (id int PRIMARY KEY, title text, body text)", "ALTER TABLE whole REPLICA IDENTITY FULL")
-	c := Config{DSN: secret.New(p.DSN), Slot: "docs", Tables: []string{"docs", "whole"}, Include: []Op{OpInsert, OpUpdate, OpDelete, OpTruncate}, At: newLake().at}
+	c := config(p, newLake())
+	c.Slot, c.Tables, c.Snapshot, c.Include = "docs", []string{"docs", "whole"}, false, []Op{OpInsert, OpUpdate, OpDelete, OpTruncate}
 	s := open(t, c)
 	defer s.Close()
 	type row struct {
@@ -151,7 +153,8 @@ func testOldAndUnchanged(t *testing.T, p *testserver.Postgres) {
 // testInTheWay: what is wrong with a database is said all at once, with what to do.
 func testInTheWay(t *testing.T, p *testserver.Postgres) {
 	p.Exec(t, "CREATE TABLE nokey (a int)", "CREATE TABLE good (id int PRIMARY KEY)")
-	c := Config{DSN: secret.New(p.DSN), Slot: "s", Tables: []string{"nokey", "absent", "good"}, Snapshot: true, At: newLake().at}
+	c := config(p, newLake())
+	c.Slot, c.Tables = "s", []string{"nokey", "absent", "good"}
 	_, err := Open(t.Context(), c)
 	for _, want := range []string{"no table public.absent", "nokey has no primary key", "ALTER TABLE \"public\".\"nokey\" REPLICA IDENTITY FULL"} {
 		if err == nil || !strings.Contains(err.Error(), want) {

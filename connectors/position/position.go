@@ -54,9 +54,8 @@ type Position struct {
 	// Cursor, if not empty, is from where the source can go on behind this message, for
 	// sources that have no offsets to go on from: a page token, a last key. It is kept in
 	// the table's log with the rows, and the input can ask for it when it begins. Offsets
-	// of such a partition count from 0, and Rows must be known. A message of several rows that
-	// share one offset must be the only one of its partition on its way: some of them may
-	// be in quarantine when the others are lost. At most lakehouse.MaxCursor bytes.
+	// of such a partition count from 0, one for each row, and Rows must be known. At most
+	// lakehouse.MaxCursor bytes.
 	Cursor string
 }
 

@@ -111,6 +111,7 @@ func (t *tables) Landing(ctx context.Context, name string) (*connectors.Landing,
 		Landed:     t.appender(ctx, landed, name, dedupe, true),
 		Quarantine: t.appender(ctx, bad, name, dedupeBad, false),
 		Table:      landed,
+		Pages:      objstore.WithPrefix(t.store, name+"/_tidemill/pages"),
 		Observe: func(o connectors.Outcome) {
 			observe(o)
 			t.live(name).land(o)

@@ -125,13 +125,13 @@ func (w *world) changes(ctx context.Context) ([]change, error) {
 }
 
 // TestPostgresChanges kills the product at every step of a row's way, in the snapshot and behind
-// it, while the table changes, and the server too. The rows, replayed by key, are
-// the table; and each change is there once.
+// it, while the table changes, and the server too. Processors have pages land in pieces. The rows,
+// replayed by key, are the table; and each change is there once.
 func TestPostgresChanges(t *testing.T) {
 	w := newWorld(t, changesTable)
 	pg := testserver.StartPostgres(t)
 	pg.Exec(t, "CREATE TABLE orders (id int8 PRIMARY KEY, rev int8)", "INSERT INTO orders SELECT i, i FROM generate_series(1, 400) i")
-	dir := w.project(t, changesTable, w.addr.S3, map[string]string{changesTable: fmt.Sprintf("input:\n  postgres_changes: {dsn: %q, slot: tidemill, tables: [orders], page_rows: 60, batch_rows: 20}\noutput:\n  lakehouse:\n    table: changes\n    batching: {period: 30ms, count: 50}\n", pg.DSN)})
+	dir := w.project(t, changesTable, w.addr.S3, map[string]string{changesTable: fmt.Sprintf("input:\n  postgres_changes: {dsn: %q, slot: tidemill, tables: [orders], page_rows: 60, batch_rows: 20}\npipeline: {processors: [{mapping: root = this}]}\noutput:\n  lakehouse:\n    table: changes\n    batching: {period: 30ms, count: 50}\n", pg.DSN)})
 	start := func(fault string) *member {
 		return w.member(t, dir, testserver.FreePort(t), nil, "TIDEMILL_FAULT="+fault)
 	}
