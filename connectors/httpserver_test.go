@@ -59,17 +59,7 @@ func start(t *testing.T, l *lake, conf string) *running {
 	t.Helper()
 	mux := NewMux()
 	r := &running{log: &syncBuffer{}}
-	e, err := New(Options{Tables: l, Mux: mux, Logger: slog.New(slog.NewTextHandler(r.log, &slog.HandlerOptions{Level: slog.LevelDebug}))})
-	if err != nil {
-		t.Fatal(err)
-	}
-	c, err := ParseConfig("connectors/in.yaml", []byte(conf))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if ps := e.Lint(c, []string{"events"}); len(ps) > 0 {
-		t.Fatal(ps)
-	}
+	e, c := linted(t, Options{Tables: l, Mux: mux, Logger: slog.New(slog.NewTextHandler(r.log, &slog.HandlerOptions{Level: slog.LevelDebug}))}, conf)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- e.Run(ctx, c, 20*time.Second) }()

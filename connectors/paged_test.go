@@ -77,17 +77,7 @@ func crashes(t *testing.T, store objstore.Store, conf string, more func(run int)
 // background runs a connector until stop is called, which does not wait.
 func background(t *testing.T, l *lake, conf string, left *sync.WaitGroup) (stop func()) {
 	t.Helper()
-	e, err := New(Options{Tables: l})
-	if err != nil {
-		t.Fatal(err)
-	}
-	c, err := ParseConfig("connectors/in.yaml", []byte(conf))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if ps := e.Lint(c, []string{"events"}); len(ps) > 0 {
-		t.Fatal(ps)
-	}
+	e, c := linted(t, Options{Tables: l}, conf)
 	ctx, cancel := context.WithCancel(context.Background())
 	left.Go(func() {
 		if err := e.Run(ctx, c, 0); err != nil && ctx.Err() == nil {

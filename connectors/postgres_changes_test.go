@@ -87,17 +87,7 @@ func TestPostgresChanges(t *testing.T) {
 // start runs a connector until stop is called, which gives it no time to end.
 func (l *lake) start(t *testing.T, conf string) (stop func()) {
 	t.Helper()
-	e, err := New(Options{Tables: l})
-	if err != nil {
-		t.Fatal(err)
-	}
-	c, err := ParseConfig("connectors/in.yaml", []byte(conf))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if ps := e.Lint(c, []string{"events"}); len(ps) > 0 {
-		t.Fatal(ps)
-	}
+	e, c := linted(t, Options{Tables: l}, conf)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- e.Run(ctx, c, time.Millisecond) }()

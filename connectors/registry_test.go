@@ -155,11 +155,7 @@ func TestSchemaRegistry(t *testing.T) {
 	store := mem.New()
 	for run := range 2 { // the second by a group that has read nothing
 		l := newLake(t, store, registryContract)
-		e, err := New(Options{Tables: l})
-		if err != nil {
-			t.Fatal(err)
-		}
-		c, err := ParseConfig("connectors/in.yaml", fmt.Appendf(nil, `input:
+		e, c := linted(t, Options{Tables: l}, fmt.Sprintf(`input:
   kafka_franz: {seed_brokers: [%q], topics: [events], consumer_group: group%d, start_offset: earliest}
 pipeline:
   processors:
@@ -170,12 +166,6 @@ pipeline:
 output:
   lakehouse: {table: events, batching: {period: 20ms}}
 `, k.Addr, run, reg.URL))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if ps := e.Lint(c, []string{"events"}); len(ps) > 0 {
-			t.Fatal(ps)
-		}
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)
 		go func() { done <- e.Run(ctx, c, 10*time.Second) }()

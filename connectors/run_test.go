@@ -107,20 +107,27 @@ func (l *lake) Landing(ctx context.Context, table string) (*Landing, error) {
 	return l.landing, nil
 }
 
-// run runs a connector until its input ends.
-func (l *lake) run(conf string) {
-	l.tb.Helper()
-	e, err := New(Options{Tables: l, OpenBucket: l.open})
+// linted is an engine, and a connector that its lint has nothing to say of.
+func linted(tb testing.TB, o Options, conf string) (*Engine, *Config) {
+	tb.Helper()
+	e, err := New(o)
 	if err != nil {
-		l.tb.Fatal(err)
+		tb.Fatal(err)
 	}
 	c, err := ParseConfig("connectors/in.yaml", []byte(conf))
 	if err != nil {
-		l.tb.Fatal(err)
+		tb.Fatal(err)
 	}
 	if ps := e.Lint(c, []string{"events"}); len(ps) > 0 {
-		l.tb.Fatal(ps)
+		tb.Fatal(ps)
 	}
+	return e, c
+}
+
+// run runs a connector until its input ends.
+func (l *lake) run(conf string) {
+	l.tb.Helper()
+	e, c := linted(l.tb, Options{Tables: l, OpenBucket: l.open}, conf)
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	if err := e.Run(ctx, c, time.Second); err != nil {

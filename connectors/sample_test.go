@@ -31,17 +31,7 @@ func sampleOf(t *testing.T, conf string, o SampleOptions) (*Sample, error) {
 
 func sampleWith(t *testing.T, with Options, conf string, o SampleOptions) (*Sample, error) {
 	t.Helper()
-	e, err := New(with)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c, err := ParseConfig("connectors/in.yaml", []byte(conf))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if ps := e.Lint(c, []string{"events"}); len(ps) > 0 {
-		t.Fatal(ps)
-	}
+	e, c := linted(t, with, conf)
 	if o.Within == 0 {
 		o.Within = time.Minute
 	}

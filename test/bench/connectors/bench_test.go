@@ -34,7 +34,8 @@ var (
 	times = flag.Int("bench.times", 2, "how often each of the two does it; the better run counts")
 	alone = flag.Bool("bench.alone", false, "measure Tidemill only")
 	prof  = flag.String("bench.profile", "", "file for a CPU profile of Tidemill while it lands the rows")
-	check = flag.Bool("bench.check", false, "fail unless Tidemill does 4 times the peer's rows a second with half its working set")
+	limit = flag.Int64("bench.limit", 0, "MiB that Tidemill may have in memory, pages of its program included; default half of the peer's peak")
+	check = flag.Bool("bench.check", false, "fail unless Tidemill does 4 times the peer's rows a second with half its peak memory")
 )
 
 const (
@@ -63,18 +64,34 @@ type run struct {
 }
 
 // BenchmarkKafkaToParquet runs each of the two from the beginning of the topic to its end, in
-// a memory cgroup of its own. The working set compares; what /proc calls resident does
-// not: of a program that is ten times as large, the kernel maps whatever lies in its cache
-// around the pages that are touched, used or not.
+// a memory cgroup of its own. The peer takes what it wants. Tidemill may have half of that in memory,
+// of whatever kind, and not a page more: the kernel sees to it. (Left alone it would have more
+// resident: of a program that is ten times as large, the kernel maps whatever lies in its
+// cache around the pages that are touched, used or not.) The kernel reads as much ahead as it
+// does by default.
 func BenchmarkKafkaToParquet(b *testing.B) {
 	w := newWorld(b)
+	restore, err := harness.ReadAhead(b.TempDir(), 128)
+	if err != nil {
+		b.Fatalf("set the kernel's read-ahead, which takes root: %v", err)
+	}
+	b.Cleanup(func() {
+		if err := restore(); err != nil {
+			b.Error(err)
+		}
+	})
 	for range b.N {
 		var ours, peer run
+		half := *limit << 20
 		for i := range *times {
-			ours = better(ours, w.runOurs(b, i))
 			if !*alone {
-				peer = better(peer, w.runPeer(b, i))
+				r := w.runPeer(b, i)
+				peer = better(peer, r)
+				if *limit == 0 && (half == 0 || half > r.work/2) {
+					half = r.work / 2
+				}
 			}
+			ours = better(ours, w.runOurs(b, i, half))
 		}
 		show := func(name string, r run) {
 			b.Logf("%-17s %8.0f rows/s   working set %4d MiB, RSS %4d, anonymous %4d   %.1f s of CPU", name, r.rate, r.work>>20, r.rss>>20, r.anon>>20, r.cpu)
@@ -85,9 +102,9 @@ func BenchmarkKafkaToParquet(b *testing.B) {
 		b.Logf("%-17s %8.1f times    working set %4.2f times, RSS %4.2f, anonymous %4.2f", "ratio", ours.rate/peer.rate, ratio(ours.work, peer.work), ratio(ours.rss, peer.rss), ratio(ours.anon, peer.anon))
 		b.ReportMetric(ours.rate, "rows/s")
 		b.ReportMetric(ours.rate/peer.rate, "times-the-peer")
-		b.ReportMetric(ratio(ours.work, peer.work), "of-its-working-set")
-		if *check && (ours.rate < 4*peer.rate || 2*ours.work > peer.work) {
-			b.Error("want at least 4 times its rows a second with at most half its working set")
+		b.ReportMetric(ratio(ours.rss, peer.rss), "of-its-RSS")
+		if *check && (ours.rate < 4*peer.rate || 2*ours.work > peer.work || 2*ours.rss > peer.rss) {
+			b.Error("want at least 4 times its rows a second with at most half its memory, by either measure")
 		}
 	}
 }
@@ -166,13 +183,19 @@ func (w *world) project(port int, name string) product.Project {
 }
 
 // runOurs lands the topic in a table of its own, and counts its rows.
-func (w *world) runOurs(b *testing.B, i int) run {
+func (w *world) runOurs(b *testing.B, i int, limit int64) run {
 	port := testserver.FreePort(b)
 	dir := filepath.Join(b.TempDir(), fmt.Sprint("ours", i))
 	if err := w.project(port, fmt.Sprint("ours", i)).WriteTo(dir); err != nil {
 		b.Fatal(err)
 	}
 	group, sh, args := own(b, w.ours, fmt.Sprint("ours", i))
+	if limit > 0 {
+		if err := group.Limit(limit); err != nil {
+			b.Fatal(err)
+		}
+		b.Logf("tidemill may have %d MiB in memory", limit>>20)
+	}
 	s, err := product.Binary{Path: sh}.Start(append(args, "run", dir, "--roles", "connect", "--pprof")...)
 	if err != nil {
 		b.Fatal(err)

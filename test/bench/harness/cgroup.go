@@ -15,13 +15,14 @@ type Cgroup struct {
 	dir      string
 	usage    string // name of the file that says how much is in use, in bytes
 	inactive string // and of the line of memory.stat with pages of files that lie idle
+	limit    string // name of the file that says how much may be in use, in bytes
 }
 
 // NewCgroup makes a memory cgroup, in either version of the kernel's interface. Only root
 // may, and not in every container.
 func NewCgroup(name string) (*Cgroup, error) {
-	v1 := &Cgroup{filepath.Join("/sys/fs/cgroup/memory", name), "memory.usage_in_bytes", "total_inactive_file"}
-	v2 := &Cgroup{filepath.Join("/sys/fs/cgroup", name), "memory.current", "inactive_file"}
+	v1 := &Cgroup{filepath.Join("/sys/fs/cgroup/memory", name), "memory.usage_in_bytes", "total_inactive_file", "memory.limit_in_bytes"}
+	v2 := &Cgroup{filepath.Join("/sys/fs/cgroup", name), "memory.current", "inactive_file", "memory.max"}
 	var errs []error
 	for _, c := range []*Cgroup{v1, v2} {
 		err := os.Mkdir(c.dir, 0o755)
@@ -64,6 +65,13 @@ func (c *Cgroup) WorkingSet() (int64, error) {
 		}
 	}
 	return 0, fmt.Errorf("%s/memory.stat has no %s", c.dir, c.inactive)
+}
+
+// Limit is the most, in bytes, that all of the cgroup may have in memory: its processes' own,
+// and pages of files. For more the kernel takes pages of files back, and when that is
+// not enough, kills.
+func (c *Cgroup) Limit(bytes int64) error {
+	return os.WriteFile(filepath.Join(c.dir, c.limit), strconv.AppendInt(nil, bytes, 10), 0o600)
 }
 
 // Remove removes the cgroup, whose processes must have ended.
