@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -17,6 +18,7 @@ import (
 	"github.com/jackc/pglogrepl"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"golang.org/x/sync/errgroup"
 )
 
 // mark is the cursor of a snapshot: what comes behind a page.
@@ -28,6 +30,11 @@ type mark struct {
 	Key      []string      `json:"key"`   // of the last row, as text
 	Rows     int64         `json:"rows"`  // of all pages
 	Done     bool          `json:"done,omitempty"`
+}
+
+// same says whether both are behind the same row of a snapshot.
+func (m mark) same(o mark) bool {
+	return m.Table == o.Table && m.Rows == o.Rows && slices.Equal(m.Key, o.Key)
 }
 
 // maxSnapshot is how long the snapshot's text may be in a cursor, which also has a key.
@@ -127,7 +134,8 @@ func visible(ctx context.Context, conn *pgx.Conn, snapshot string) (string, erro
 	return "pg_visible_in_snapshot(xmin::text::xid8, '" + snapshot + "'::pg_snapshot)", nil
 }
 
-// run reads page after page, each when the one before it has been acked.
+// run hands out page after page, each when the one before it has been acked. The next but one
+// is read meanwhile: the last page is to know that it is the last.
 func (s *snapshot) run(ctx context.Context) error {
 	if s.pending != nil {
 		if err := s.deliver(ctx, s.pending); err != nil {
@@ -135,28 +143,54 @@ func (s *snapshot) run(ctx context.Context) error {
 		}
 		s.pending = nil
 	}
-	for _, t := range s.db.tables {
-		if t.name < s.mark.Table || t.name == s.mark.Table && len(s.mark.Key) == 0 {
-			continue
+	for !s.mark.Done {
+		from := s.mark
+		p, err := s.behind(ctx, from)
+		if err != nil {
+			return err
 		}
-		for !s.mark.Done {
-			var after []string
-			if t.name == s.mark.Table {
-				after = s.mark.Key
-			}
-			page, err := s.read(ctx, t, after)
-			if err != nil {
-				return err
-			}
-			if page == nil {
-				break
-			}
-			if err := s.deliver(ctx, page); err != nil {
-				return err
-			}
+		if p == nil {
+			return nil
+		}
+		next, err := s.behind(ctx, p.mark)
+		for p != nil && err == nil && s.mark.same(from) {
+			p.mark.Done = next == nil
+			from = p.mark
+			p, next, err = s.deliverAndRead(ctx, p, next)
+		}
+		if err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// deliverAndRead delivers a page while it reads the one behind the next, and returns the two that follow.
+func (s *snapshot) deliverAndRead(ctx context.Context, p, next *page) (*page, *page, error) {
+	var after *page
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return s.deliver(ctx, p) })
+	if next != nil {
+		g.Go(func() (err error) {
+			after, err = s.behind(ctx, next.mark)
+			return err
+		})
+	}
+	return next, after, g.Wait()
+}
+
+// behind reads the page behind a mark; nil if there is none.
+func (s *snapshot) behind(ctx context.Context, m mark) (*page, error) {
+	for _, t := range s.db.tables {
+		if t.name < m.Table || t.name == m.Table && len(m.Key) == 0 {
+			continue
+		}
+		p, err := s.read(ctx, t, m)
+		if p != nil || err != nil {
+			return p, err
+		}
+	}
+	return nil, nil
 }
 
 // deliver stages a page, hands it out, waits for its ack, and takes over where the log stands by
@@ -164,9 +198,6 @@ func (s *snapshot) run(ctx context.Context) error {
 func (s *snapshot) deliver(ctx context.Context, p *page) error {
 	var err error
 	if p != s.pending {
-		if p.mark.Done, err = s.last(ctx, p); err != nil {
-			return err
-		}
 		p.first = s.next
 		if p, err = s.pages.put(ctx, p); err != nil {
 			return err
@@ -228,44 +259,26 @@ func (s *snapshot) handOut(ctx context.Context, p *page) error {
 	}
 }
 
-// last says whether nothing comes behind a page.
-func (s *snapshot) last(ctx context.Context, p *page) (bool, error) {
-	for _, t := range s.db.tables {
-		if t.name < p.mark.Table {
-			continue
-		}
-		var after []string
-		if t.name == p.mark.Table {
-			after = p.mark.Key
-		}
-		one := *s
-		one.c.PageRows, one.mark = 1, p.mark
-		next, err := one.read(ctx, t, after)
-		if err != nil || next != nil {
-			return false, err
+// read returns the page of a table behind a mark; nil if there is none.
+func (s *snapshot) read(ctx context.Context, t *table, m mark) (*page, error) {
+	var params [][]byte
+	if t.name == m.Table {
+		for _, v := range m.Key {
+			params = append(params, []byte(v))
 		}
 	}
-	return true, nil
-}
-
-// read returns the page behind a key; nil if there is none.
-func (s *snapshot) read(ctx context.Context, t *table, after []string) (*page, error) {
-	sql, oids := s.sql(t, len(after) > 0)
-	params := make([][]byte, len(after))
-	for i, v := range after {
-		params[i] = []byte(v)
-	}
-	if len(after) == 0 {
+	sql, oids := s.sql(t, len(params) > 0)
+	if len(params) == 0 {
 		oids = nil
 	}
 	rr := s.conn.PgConn().ExecParams(ctx, sql, params, oids, nil, nil)
-	p := &page{mark: s.mark}
+	p := &page{mark: m}
 	size := 0
 	for rr.NextRow() {
 		if size >= pageBytes {
 			continue // the rest of the answer is read again as the next page
 		}
-		line := s.line(t, rr.Values(), p.mark.Rows)
+		line := s.line(t, rr.Values(), p.mark)
 		p.mark.Rows++
 		p.mark.Table, p.mark.Key = t.name, keyOf(t, rr.Values())
 		p.lines, p.rows, size = append(p.lines, line), p.rows+1, size+len(line)
@@ -276,7 +289,7 @@ func (s *snapshot) read(ctx context.Context, t *table, after []string) (*page, e
 	if len(p.lines) == 0 {
 		return nil, nil
 	}
-	return p, nil
+	return p, p.pack()
 }
 
 // sql is the query of a page, and the types of its parameters, the key.
@@ -305,7 +318,7 @@ func (s *snapshot) sql(t *table, behind bool) (string, []uint32) {
 	return sql + " ORDER BY " + strings.Join(key, ", ") + " LIMIT " + strconv.Itoa(s.c.PageRows), oids
 }
 
-func (s *snapshot) line(t *table, values [][]byte, index int64) []byte {
+func (s *snapshot) line(t *table, values [][]byte, m mark) []byte {
 	dst := []byte{'{'}
 	for i, v := range values {
 		dst = append(dst, t.columns[i].name...)
@@ -316,7 +329,7 @@ func (s *snapshot) line(t *table, values [][]byte, index int64) []byte {
 		}
 		dst = append(dst, ',')
 	}
-	return append(appendStamp(dst, t.name, OpSnapshot, stamp{s.mark.LSN, s.mark.Time}, index), '}')
+	return append(appendStamp(dst, t.name, OpSnapshot, stamp{m.LSN, m.Time}, m.Rows), '}')
 }
 
 func keyOf(t *table, values [][]byte) []string {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"slices"
 
 	"github.com/klauspost/compress/zstd"
 
@@ -16,11 +17,12 @@ import (
 
 // page is some rows of a table, and what comes behind them.
 type page struct {
-	first int64 // offset of its first row; the others count on
-	rows  int
-	lines [][]byte
-	mark  mark
-	acked bool // its rows are in, or processors dropped them; there are no lines any more
+	first  int64 // offset of its first row; the others count on
+	rows   int
+	lines  [][]byte
+	packed []byte // the lines, as they are stored
+	mark   mark
+	acked  bool // its rows are in, or processors dropped them; there are no lines any more
 }
 
 // next is the offset behind the page.
@@ -44,9 +46,9 @@ type stage struct {
 }
 
 // key begins with where the slot began, so that the last one is of the newest page.
-func (p *page) key() string { return fmt.Sprintf("%016X/%020d.zst", uint64(p.mark.LSN), p.first) }
+func (p *page) key() string { return fmt.Sprintf("%016X/%020d.page", uint64(p.mark.LSN), p.first) }
 
-// head is the first line of an object.
+// head is the first line of an object; the rows follow, compressed, one a line.
 type head struct {
 	First int64 `json:"first"`
 	Rows  int   `json:"rows"`
@@ -156,38 +158,40 @@ func (p *page) encode() ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encode the snapshot's page: %w", err)
 	}
-	var b bytes.Buffer
-	w, err := zstd.NewWriter(&b, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1), zstd.WithEncoderCRC(true))
+	return slices.Concat(text, []byte{'\n'}, p.packed), nil
+}
+
+// pack makes the rows ready to be stored.
+func (p *page) pack() error {
+	w, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1), zstd.WithEncoderCRC(true))
 	if err != nil {
-		return nil, fmt.Errorf("encode the snapshot's page: %w", err)
+		return fmt.Errorf("encode the snapshot's page: %w", err)
 	}
-	lines := append([][]byte{text}, p.lines...)
-	if _, err := w.Write(bytes.Join(lines, []byte{'\n'})); err != nil {
-		return nil, fmt.Errorf("encode the snapshot's page: %w", err)
-	}
-	if err := w.Close(); err != nil {
-		return nil, fmt.Errorf("encode the snapshot's page: %w", err)
-	}
-	return b.Bytes(), nil
+	p.packed = w.EncodeAll(bytes.Join(p.lines, []byte{'\n'}), nil)
+	return nil
 }
 
 func decodePage(data []byte) (*page, error) {
+	text, packed, _ := bytes.Cut(data, []byte{'\n'})
+	var h head
+	if err := json.Unmarshal(text, &h); err != nil {
+		return nil, err
+	}
+	p := &page{first: h.First, rows: h.Rows, mark: h.Mark, acked: h.Acked}
+	if p.acked {
+		return p, nil
+	}
 	r, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(maxStaged))
 	if err != nil {
 		return nil, err
 	}
 	defer r.Close()
-	text, err := r.DecodeAll(data, nil)
+	lines, err := r.DecodeAll(packed, nil)
 	if err != nil {
 		return nil, err
 	}
-	lines := bytes.Split(text, []byte{'\n'})
-	var h head
-	if err := json.Unmarshal(lines[0], &h); err != nil {
-		return nil, err
+	if p.lines = bytes.Split(lines, []byte{'\n'}); len(p.lines) != p.rows {
+		return nil, fmt.Errorf("it has %d rows of %d", len(p.lines), p.rows)
 	}
-	if lines = lines[1:]; len(lines) != h.Rows && !h.Acked {
-		return nil, fmt.Errorf("it has %d rows of %d", len(lines), h.Rows)
-	}
-	return &page{first: h.First, rows: h.Rows, lines: lines, mark: h.Mark, acked: h.Acked}, nil
+	return p, nil
 }

@@ -21,6 +21,9 @@ func TestStage(t *testing.T) {
 		for _, l := range lines {
 			p.lines = append(p.lines, []byte(l))
 		}
+		if err := p.pack(); err != nil {
+			t.Fatal(err)
+		}
 		return p
 	}
 	text := func(p *page, err error) string {
@@ -45,7 +48,7 @@ func TestStage(t *testing.T) {
 	want("another's", text((&stage{store: store}).put(ctx, of(20, "b"))), "20: [a b]")
 	other := of(20, "c")
 	other.mark.Time = began.Add(1)
-	want("another snapshot's", text(s.put(ctx, other)), "000000000000001A/00000000000000000020.zst is another process's")
+	want("another snapshot's", text(s.put(ctx, other)), "000000000000001A/00000000000000000020.page is another process's")
 
 	s.kept = one
 	two, err := s.put(ctx, of(22, "c"))
@@ -58,15 +61,15 @@ func TestStage(t *testing.T) {
 	want("the end", text(s.newest(ctx)), "22: [], done true, acked true, 22 rows before")
 	want("behind the end", text(s.put(ctx, of(22, "d"))), "which has gone on")
 
-	for what, data := range map[string]string{"no page": "x", "cut off": string(must(of(30, "a", "b").encode())[:20]), "another's name": string(must(of(31, "a").encode()))} {
+	for what, data := range map[string]string{"no page": "x", "cut off": string(must(of(30, "a", "b").encode())[:150]), "another's name": string(must(of(31, "a").encode()))} {
 		key := of(30).key()
 		if err := store.Put(ctx, key, []byte(data)); err != nil {
 			t.Fatal(err)
 		}
 		want(what, text(s.newest(ctx)), "page "+key+": ")
 	}
-	short := of(30, "a", "b")
-	short.lines = short.lines[:1]
+	short := of(30, "a")
+	short.rows = 2
 	if err := store.Put(ctx, short.key(), must(short.encode())); err != nil {
 		t.Fatal(err)
 	}
