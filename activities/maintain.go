@@ -25,6 +25,9 @@ func MaintainedTables(table string) []string {
 
 // PlanMaintenance says which tables there are to maintain and which steps they need.
 func (a *Activities) PlanMaintenance(ctx context.Context, in MaintainInput) (MaintainPlan, error) {
+	stop := heartbeats(ctx)
+	defer stop()
+	a.o.Fault("maintain-plan")
 	plan := MaintainPlan{Tables: []PlannedTable{}}
 	s, err := a.state(in.Table)
 	if err != nil {

@@ -173,7 +173,7 @@ func (m *maintenance) run(ctx workflow.Context) (MaintainResult, error) {
 	})
 	m.show(ctx)
 	var plan activities.MaintainPlan
-	pctx := workflow.WithStartToCloseTimeout(workflow.WithHeartbeatTimeout(actx, 0), 5*time.Minute)
+	pctx := workflow.WithStartToCloseTimeout(actx, 5*time.Minute)
 	err := workflow.ExecuteActivity(pctx, a.PlanMaintenance, activities.MaintainInput{
 		Table: m.in.Table, Only: m.in.Only, Steps: m.in.Steps, Orphans: m.in.Orphans, DryRun: m.in.DryRun,
 	}).Get(ctx, &plan)

@@ -26,6 +26,7 @@ import (
 //   - replay-before-mark, replay-after-mark, replay-before-land, replay-after-land: rows
 //     come out of quarantine: around the commit that marks them, and around their landing
 //   - sink-sent: a sink has taken rows; its cursor does not say so yet
+//   - maintain-plan: somebody looks at what a table's maintenance has to do
 //   - checkpoint-encoded, checkpoint-put, hint-put: a checkpoint: before it is stored,
 //     before the hint, after it
 //   - compact-written, compact-before-commit, compact-after-commit: files were joined:

@@ -37,7 +37,7 @@ var points = []string{
 // upkeep are those of maintenance. Each test takes every other one.
 var upkeep = []string{
 	"checkpoint-encoded", "compact-written", "checkpoint-put", "compact-before-commit", "hint-put", "compact-after-commit",
-	"clean-before-delete", "vacuum-before-delete", "clean-after-delete", "vacuum-after-delete", "expire-before-commit",
+	"clean-before-delete", "vacuum-before-delete", "clean-after-delete", "vacuum-after-delete", "expire-before-commit", "maintain-plan",
 }
 
 // seedVar makes a run's random moments repeatable: they are in the test's log.
