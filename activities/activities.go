@@ -65,8 +65,8 @@ type Options struct {
 	// by themselves. Maintenance gives way to both.
 	Busy func() bool
 	// Fault is a hook for fault injection: between-hops, after-scored-put,
-	// after-quarantine-commit, before-commit-scored, after-commit-scored, and those of
-	// maintenance, see package lakehouse. May be nil.
+	// after-quarantine-commit, before-commit-scored, after-commit-scored, maintain-plan, and
+	// those of maintenance's steps, see package lakehouse. May be nil.
 	Fault     func(point string)
 	Now       func() time.Time
 	MaxRows   int64            // landed rows of one turn at most; default 200,000

@@ -153,6 +153,7 @@ func (s *snapshot) run(ctx context.Context) error {
 			return nil
 		}
 		next, err := s.behind(ctx, p.mark)
+		// What was read ahead is of use as long as each page is the one that was read.
 		for p != nil && err == nil && s.mark.same(from) {
 			p.mark.Done = next == nil
 			from = p.mark
@@ -193,8 +194,8 @@ func (s *snapshot) behind(ctx context.Context, m mark) (*page, error) {
 	return nil, nil
 }
 
-// deliver stages a page, hands it out, waits for its ack, and takes over where the log stands by
-// then: a delivery of the same page before the connection was lost may have come in first.
+// deliver stages a page, hands it out and waits for its ack. If another process has staged one in its
+// place, then that one, and the mark is behind its last row.
 func (s *snapshot) deliver(ctx context.Context, p *page) error {
 	var err error
 	if p != s.pending {
@@ -215,10 +216,6 @@ func (s *snapshot) deliver(ctx context.Context, p *page) error {
 	case err != nil:
 		return err
 	case at.Found && at.Offset >= s.next-1:
-		s.next, s.mark = at.Offset+1, mark{}
-		if err := json.Unmarshal([]byte(at.Cursor), &s.mark); err != nil {
-			return fmt.Errorf("the snapshot's cursor cannot be read: %w", err)
-		}
 		s.pages.drop(ctx, p)
 	case p.mark.Done:
 		return s.pages.end(ctx, p)

@@ -206,7 +206,8 @@ func (r *reading) goOn(ctx context.Context, rows Standing, staged *page) error {
 			return nil
 		}
 		if staged != nil && (staged.mark.LSN != m.LSN || staged.first <= rows.Offset) {
-			staged = nil // all of it is in
+			r.pages.tidy(ctx) // all of it is in
+			staged = nil
 		}
 	} else {
 		m = staged.mark

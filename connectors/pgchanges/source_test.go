@@ -35,6 +35,7 @@ func TestPostgres(t *testing.T) {
 		{"PagesInPieces", testPagesInPieces},
 		{"RowsDropped", testRowsDropped},
 		{"PageOfAnother", testPageOfAnother},
+		{"PageComesLate", testPageComesLate},
 		{"Types", testTypes},
 		{"OldAndUnchanged", testOldAndUnchanged},
 		{"InTheWay", testInTheWay},
@@ -415,6 +416,9 @@ func testSnapshotCutEverywhere(t *testing.T, p *testserver.Postgres) {
 			}
 			drain(t, p, c, l)
 			w.check(l)
+			if left := l.staged(t); len(left) > 0 {
+				t.Errorf("%v are left", left)
+			}
 			if t.Failed() {
 				t.Fatalf("cut at page %d, landed %v", cut, landed)
 			}
@@ -476,17 +480,7 @@ func testPagesInPieces(t *testing.T, p *testserver.Postgres) {
 		for range 14 {
 			c.Lines = r.IntN(3) == 0 // somebody edits the connector's processors
 			s := open(t, c)
-			for range r.IntN(3) {
-				b, err := s.Next(t.Context())
-				if err != nil {
-					t.Fatal(err)
-				}
-				l.commit(b)
-				b.Ack()
-				if !b.Page {
-					break
-				}
-			}
+			l.take(t, s, r.IntN(3))
 			w.step()
 			ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 			if b, err := s.Next(ctx); err == nil && b.Page {
@@ -515,6 +509,22 @@ func testPagesInPieces(t *testing.T, p *testserver.Postgres) {
 		}
 		if t.Failed() {
 			t.FailNow()
+		}
+	}
+}
+
+// take lands so many pages, or those that there are and one batch of changes.
+func (l *lake) take(t *testing.T, s *Source, pages int) {
+	t.Helper()
+	for range pages {
+		b, err := s.Next(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.commit(b)
+		b.Ack()
+		if !b.Page {
+			return
 		}
 	}
 }
@@ -648,29 +658,14 @@ func testPageOfAnother(t *testing.T, p *testserver.Postgres) {
 			}
 			return nil
 		}}))
-		b, err := a.Next(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		l.commit(b)
-		b.Ack()
+		l.take(t, a, 1)
 		<-asleep
 		p.Exec(t, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'tidemill'")
 		for range 3 {
 			w.step()
 		}
 		second := open(t, c)
-		for range pages {
-			b, err := second.Next(t.Context())
-			if err != nil {
-				t.Fatal(err)
-			}
-			l.commit(b)
-			b.Ack()
-			if !b.Page {
-				break
-			}
-		}
+		l.take(t, second, pages)
 		close(awake)
 		if b, err := a.Next(t.Context()); err == nil {
 			t.Errorf("after %d pages of the other it hands out %d messages", pages, len(b.Rows))
@@ -680,4 +675,44 @@ func testPageOfAnother(t *testing.T, p *testserver.Postgres) {
 		drain(t, p, c, l)
 		w.check(l)
 	}
+}
+
+// testPageComesLate: the process that is taken for dead wakes up between the other's look for
+// pages and its first one, and keeps its own page there, which is larger. Then that is the page,
+// and what the other has read ahead behind its own is not used.
+func testPageComesLate(t *testing.T, p *testserver.Postgres) {
+	anewTable(t, p)
+	w, l := newWriter(t, p, 1), newLake()
+	w.do(w.insert(40))
+	c := config(p, l)
+	c.PageRows = 10
+	asleep, awake := make(chan struct{}), make(chan struct{})
+	puts := 0
+	first := open(t, with(c, &faulty{l.pages, func() error {
+		if puts++; puts == 2 {
+			close(asleep)
+			<-awake
+		}
+		return nil
+	}}))
+	defer first.Close()
+	l.take(t, first, 1)
+	<-asleep
+	p.Exec(t, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'tidemill'")
+	c.PageRows = 4
+	late := sync.OnceFunc(func() {
+		close(awake)
+		if _, err := first.Next(t.Context()); err == nil {
+			t.Error("it hands out its page")
+		}
+	})
+	second := open(t, with(c, &faulty{l.pages, func() error { late(); return nil }}))
+	l.take(t, second, 1)
+	if n := len(l.events(t)); n != 20 {
+		t.Errorf("%d rows after the page of the first process, want 20", n)
+	}
+	l.take(t, second, 3)
+	second.Close()
+	drain(t, p, c, l)
+	w.check(l)
 }
