@@ -30,7 +30,7 @@ type Config struct {
 
 // ReadConfig reads a connector file far enough to know its table and input.
 // What is wrong with the file itself is a problem.List; see [Engine.Lint] for
-// the rest.
+// the rest, which it finds in what comes with such a list, too, unless that is nil.
 func ReadConfig(path string) (*Config, error) {
 	src, err := os.ReadFile(path)
 	if err != nil {
@@ -72,10 +72,7 @@ func ParseConfig(file string, src []byte) (*Config, error) {
 	default:
 		c.Table = table.Value
 	}
-	if err := ps.Err(); err != nil {
-		return nil, err
-	}
-	return c, nil
+	return c, ps.Err()
 }
 
 // testsField holds unit tests in a connector's own file; they are no part of what runs.

@@ -122,10 +122,13 @@ func lintProject(p *project.Project, further []string, proc *process, mux *conne
 		c, err := connectors.ReadConfig(path)
 		if err != nil {
 			ps.AddErr(path, err)
-			continue
 		}
-		ps.Add(e.Lint(c, names)...)
-		configs = append(configs, c)
+		if c != nil {
+			ps.Add(e.Lint(c, names)...)
+		}
+		if err == nil {
+			configs = append(configs, c)
+		}
 	}
 	ps.Add(connectors.SharedPaths(configs)...)
 	for _, c := range p.Contracts() {
